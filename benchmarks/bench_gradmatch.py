@@ -1,0 +1,112 @@
+"""GradMatch against the naive refit: the same picks from gradients that are built, and a solve from scratch each step.
+
+    python benchmarks/bench_gradmatch.py [--quick]
+
+Both run on one thread, in turns, in one process; the figures are medians of process CPU time. The naive side is
+favoured: it works in float32 and the time to build its gradients is not counted (it is for the other side).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sartor.scan import Scan
+from sartor.select.gradmatch import pursue
+from sartor.select.head_gradients import HeadGradients
+
+
+def one_class(n: int, c: int, d: int) -> Scan:
+    """Make a class of several modes, half learnt: most errors are small, some are large."""
+    generator = torch.Generator().manual_seed(0)
+    modes = torch.randn(8, d, generator=generator)
+    which = torch.randint(8, (n,), generator=generator)
+    features = (modes[which] + torch.randn(n, d, generator=generator)).relu()
+    head = torch.randn(d, c, generator=generator) * 2 / d**0.5
+    logits = features @ head
+    logits[:, 0] += 2
+    return Scan.from_arrays(logits=logits, features=features, targets=torch.zeros(n, dtype=torch.int64))
+
+
+def built_gradients(scan: Scan) -> Tensor:
+    gradients = HeadGradients.of(scan, torch.arange(len(scan)))
+    return torch.einsum("nc,nd->ncd", gradients.errors.float(), gradients.inputs.float()).flatten(1)
+
+
+def naive(gradients: Tensor, k: int, ridge: float) -> tuple[Tensor, Tensor]:
+    """Orthogonal matching pursuit with a Gram matrix and a solve from scratch at every step."""
+    target = gradients.sum(0)
+    penalty = ridge * float(gradients.square().sum(1).mean())
+    chosen: list[int] = []
+    weights = torch.zeros(0)
+    residual = target
+    for _ in range(k):
+        missing = gradients @ residual
+        missing[chosen] = -torch.inf
+        chosen.append(int(missing.argmax()))
+        while True:
+            held = gradients[chosen]
+            gram = (held @ held.T).double() + penalty * torch.eye(len(chosen), dtype=torch.float64)
+            weights = torch.linalg.lstsq(gram, (held @ target).double()[:, None]).solution[:, 0]
+            if float(weights.min()) > 0:
+                break
+            del chosen[int(weights.argmin())]
+        residual = target - held.T @ weights.float()
+    return torch.tensor(chosen), weights
+
+
+def timed(call: Callable[[], tuple[Tensor, Tensor]]) -> tuple[float, tuple[Tensor, Tensor]]:
+    start = time.process_time()
+    result = call()
+    return time.process_time() - start, result
+
+
+def mismatch(gradients: HeadGradients, chosen: Tensor, weights: Tensor) -> float:
+    """Return how far the weighted sum is from the whole sum, relative to it."""
+    full = torch.zeros(len(gradients), dtype=torch.float64).index_put_((chosen,), weights)
+    total = gradients.total()
+    return float((gradients.total(full) - total).norm() / total.norm())
+
+
+def compare(n: int, c: int, d: int, k: int, repeats: int, ridge: float = 0.5) -> str:
+    scan = one_class(n, c, d)
+    everything = torch.arange(n)
+    built = built_gradients(scan)
+    ours, theirs = [], []
+    for _ in range(repeats):
+        seconds, fast = timed(lambda: pursue(HeadGradients.of(scan, everything), k, ridge=ridge))
+        ours.append(seconds)
+        seconds, slow = timed(lambda: naive(built, k, ridge))
+        theirs.append(seconds)
+    gradients = HeadGradients.of(scan, everything)
+    alike = len(set(fast[0].tolist()) & set(slow[0].tolist()))
+    fast_s, slow_s = statistics.median(ours), statistics.median(theirs)
+    held = 8 * n * (c + d + 1 + k) / 2**20
+    return (
+        f"{n:>6} {c:>4} {d:>5} {k:>5} {slow_s:>9.3f} {fast_s:>9.3f} {slow_s / fast_s:>7.1f}x {alike:>5}/{k:<5}"
+        f"{mismatch(gradients, *slow):>9.5f} {mismatch(gradients, *fast):>9.5f} {built.nbytes / 2**20:>9.0f} {held:>9.0f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small cases only, for a check that it runs")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    cases = [(500, 10, 64, 50)] if quick else [(5000, 2, 512, 250), (5000, 10, 512, 250), (2000, 10, 64, 200)]
+    print("one class of n samples, c classes, d features; CPU seconds; mismatch = |sum w g - G| / |G|; MB held")
+    print(
+        f"{'n':>6} {'c':>4} {'d':>5} {'k':>5} {'naive s':>9} {'sartor s':>9} {'ratio':>8} {'same picks':>11}"
+        f"{'naive':>9} {'sartor':>9} {'naive MB':>9} {'sartor MB':>9}"
+    )
+    for case in cases:
+        print(compare(*case, repeats=3), flush=True)
+
+
+if __name__ == "__main__":
+    main()

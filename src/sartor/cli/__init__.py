@@ -1,0 +1,3 @@
+"""The command line."""
+
+from sartor.cli.main import main as main

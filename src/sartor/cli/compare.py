@@ -1,0 +1,180 @@
+"""`sartor compare`: SWaST beside its controls, over seeds and noise levels, then the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from sartor.cli.display import forecast_lines, outcome_line
+from sartor.cli.options import command, differing, parse_options
+from sartor.comparison import Forecaster, Job, load, plan_jobs, run_jobs
+from sartor.errors import ConfigError, SartorError, Stopped, check_choice, check_range
+from sartor.files import read_json, write_json
+from sartor.models.build import build_model
+from sartor.recipes.arms import ARMS, DEFAULT_ARMS, check_arms
+from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.swast import SWaST
+from sartor.report import write_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base(SWaST):
+    """SWaST's options, but for those that a comparison varies."""
+
+    seed: tyro.conf.Suppress[int] = 0
+    noise: tyro.conf.Suppress[float] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """What to compare, on what, and where to keep it."""
+
+    data: str = "digits"
+    """Data set (sartor list datasets)."""
+    root: Path | None = None
+    """Folder that holds the data set's files."""
+    model: str = "cnn"
+    """Network, with options: cnn(width=16) (sartor list models)."""
+    out: Path = Path("runs/compare")
+    """Folder of all runs and of the report; the same command goes on where it stopped, another one adds its runs."""
+    arms: tuple[str, ...] = DEFAULT_ARMS
+    """Arms to run; beside the default ones there are coreset-only+preserve and prune-only+preserve."""
+    seeds: int = 5
+    """Number of seeds, 0, 1, ..."""
+    noise: tuple[float, ...] = (0.0,)
+    """Shares of training labels made wrong, each a table of its own."""
+    match: Literal["epochs", "cost"] = "epochs"
+    """Give every arm the same epochs, or the epochs that bring it to the total FLOPs of one arm."""
+    match_arm: str = "swast-cut"
+    """The arm whose FLOPs are met by --match cost."""
+    jobs: int = 1
+    """Runs at the same time, one process each."""
+    threads: int = 1
+    """CPU threads of each run."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    dry_run: bool = False
+    """Print what each arm would cost, and stop."""
+    recipe: tyro.conf.OmitArgPrefixes[Base] = field(default_factory=Base)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, plan, run all, report."""
+    options = parse_options(Compare, arguments, prog="sartor compare", description="Run SWaST beside its controls.")
+    base = SWaST(**{f.name: getattr(options.recipe, f.name) for f in dataclasses.fields(SWaST)})
+    check(options, base)
+    jobs = plan(options, base)
+    if options.dry_run:
+        print_forecasts(options, base, jobs)
+        return 0
+    prepare_folder(options, base)
+    failed = execute(jobs, options.jobs)
+    report = write_report([options.out], options.out)
+    print("\n".join(["", str(report.verdict), *(f"note: {warning}" for warning in report.warnings)]))
+    print(f"\n{options.out / 'report.html'}")
+    if failed:
+        raise SartorError(f"{failed} of {len(jobs)} runs failed, see above; give the same command to try them again.")
+    return 0
+
+
+def check(options: Compare, base: SWaST) -> None:
+    """Refuse what no comparison can be made of."""
+    check_range("seeds", options.seeds, 1, float("inf"), high_open=True)
+    check_range("jobs", options.jobs, 1, float("inf"), high_open=True)
+    check_range("threads", options.threads, 1, os.cpu_count() or 1)
+    for noise in options.noise:
+        check_range("noise", noise, 0, 1, high_open=True)
+    for name in (*options.arms, options.match_arm):
+        check_choice("arm", name, ARMS)
+    if len(set(options.arms)) < len(options.arms) or len(set(options.noise)) < len(options.noise):
+        raise ConfigError("an arm or a noise level is named twice; name each once.")
+    check_arms(options.arms, base)
+
+
+def plan(options: Compare, base: SWaST) -> list[Job]:
+    """List the runs."""
+
+    def describe(job: Job) -> str:
+        places = {name: getattr(options, name) for name in ("data", "root", "model", "device", "threads")}
+        given = {name: value for name, value in places.items() if value != getattr(Compare(), name)}
+        return command(f"sartor train {job.recipe.name}", given | differing(job.recipe) | {"out": job.folder})
+
+    return plan_jobs(
+        base,
+        data=options.data,
+        root=None if options.root is None else str(options.root),
+        model=options.model,
+        out=options.out,
+        arms=options.arms,
+        seeds=range(options.seeds),
+        noises=options.noise,
+        match=options.match,
+        match_arm=options.match_arm,
+        device=options.device,
+        threads=options.threads,
+        describe=describe,
+    )
+
+
+def prepare_folder(options: Compare, base: SWaST) -> None:
+    """Write compare.json; a folder that holds a comparison already keeps its arms, seeds and noise levels too."""
+    path = options.out / "compare.json"
+    known = read_json(path) if path.exists() else {}
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SartorError(f"{options.out} cannot be made ({error.strerror}); choose another --out.") from error
+    again = command("sartor compare", differing(options, leave_out=("recipe",)) | differing(base))
+    arms = set(known.get("arms", [])) | set(options.arms)
+    merged = {
+        "arms": [name for name in ARMS if name in arms],
+        "baseline": "coreset-only",
+        "random": "redrawn",
+        "seeds": sorted({*known.get("seeds", []), *range(options.seeds)}),
+        "noises": sorted({*known.get("noises", []), *options.noise}),
+        "command": again,
+        "commands": list(dict.fromkeys([*known.get("commands", []), again])),
+    }
+    write_json(path, merged)
+
+
+def execute(jobs: Sequence[Job], workers: int) -> int:
+    """Make all runs, showing how far they are; return how many failed."""
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    started, failed = time.monotonic(), 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("runs", total=len(jobs))
+        for count, (job, outcome) in enumerate(run_jobs(jobs, workers), 1):
+            if isinstance(outcome, Stopped):
+                raise Stopped(f"{outcome} {count - 1} of {len(jobs)} runs were finished.")
+            failed += isinstance(outcome, SartorError)
+            text = f"failed: {outcome}" if isinstance(outcome, SartorError) else outcome_line(outcome)
+            clock = time.monotonic() - started
+            progress.print(f"[{count:>3}/{len(jobs)} {clock:4.0f} s] {job.title}: {text}", markup=False, soft_wrap=True)
+            progress.advance(task)
+    return failed
+
+
+def print_forecasts(options: Compare, base: SWaST, jobs: Sequence[Job]) -> None:
+    """Print what each arm would cost."""
+    splits = load(options.data, None if options.root is None else str(options.root))
+    train = splits.train
+    model = build_model(options.model, classes=train.classes or 0, input_shape=train.input_shape, seed=0)
+    seconds = seconds_per_sample(base, model, train)
+    Forecaster(splits, options.model)
+    total = 0.0
+    for arm in options.arms:
+        job = next(job for job in jobs if job.labels["arm"] == arm)
+        print("\n".join([arm, *(f"  {line}" for line in forecast_lines(job.cost, seconds))]))
+        total += seconds * (job.cost.trained + job.cost.scanned / 3) * options.seeds * len(options.noise)
+    print(f"all {len(jobs)} runs, {options.jobs} at a time: about {total / options.jobs:.0f} s")

@@ -1,0 +1,40 @@
+"""Lines for people: epochs, forecasts, progress of many runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sartor.recipes.forecast import Forecast
+
+
+def epoch_line(line: dict[str, Any], seconds: float) -> str:
+    """Return one line for an epoch or a selection."""
+    if line["kind"] == "selection":
+        noise = "" if line["noise_ratio"] is None else f", {100 * line['noise_ratio']:.1f} % of its labels wrong"
+        return f"        selected {line['size']} samples{noise}"
+    parts = [f"epoch {line['epoch'] + 1:4d}", f"loss {line['train_loss'] or 0:.4f}", f"{line['steps']} steps"]
+    if "test_accuracy" in line:
+        parts.append(f"test {100 * line['test_accuracy']:.2f} %")
+    return "  ".join([*parts, f"{seconds:.0f} s"])
+
+
+def forecast_lines(cost: Forecast, seconds: float) -> list[str]:
+    """Return what a dry run prints; `seconds` are those of one trained sample (forward and backward)."""
+    shares = ", ".join(f"{name} {flops:.3g}" for name, flops in cost.flops_by_purpose.items())
+    kept = 100 * cost.kept_weights / max(1, cost.parameters)
+    estimate = seconds * (cost.trained + cost.scanned / 3)
+    return [
+        f"training pool    {cost.n:,} samples; a subset holds {cost.k:,}",
+        f"weights kept     {cost.kept_weights:,} of {cost.parameters:,} ({kept:.1f} %)",
+        f"epochs, steps    {cost.epochs:,} epochs, {cost.steps:,} steps, {cost.selections} selections",
+        f"samples          {cost.trained:,} trained on, {cost.scanned:,} scanned",
+        f"FLOPs            {cost.flops:.3g} ({shares}); masked ones theoretical, 2 per multiply-add",
+        f"seconds          about {estimate:.0f}, from a few timed batches; evaluation not counted",
+    ]
+
+
+def outcome_line(results: dict[str, Any]) -> str:
+    """Return one line for a finished run."""
+    accuracy = results["test_accuracy"]
+    shown = "no test set" if accuracy is None else f"{100 * accuracy:.2f} %"
+    return f"{shown}, {results['steps']} steps, {results['flops']:.3g} FLOPs, {results['seconds']:.1f} s"

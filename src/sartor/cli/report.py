@@ -1,0 +1,35 @@
+"""`sartor report FOLDER ...`: tables, figures and one HTML page from run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from sartor.cli.options import parse_options
+from sartor.errors import ConfigError
+from sartor.report import write_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Which runs to report on, and where to."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, or folders above them."""
+    out: Path | None = None
+    """Where results.csv, results.json, report.html and figures/ go; the first folder, if not given."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Write the report and print what it says."""
+    options = parse_options(Report, arguments, prog="sartor report", description="Report on finished runs.")
+    if not options.folders:
+        raise ConfigError("name at least one run folder: sartor report runs/demo.")
+    out = options.out or options.folders[0]
+    report = write_report(list(options.folders), out)
+    print("\n".join([str(report.verdict), *(f"note: {warning}" for warning in report.warnings)]))
+    print(f"\n{out / 'report.html'}")
+    return 0

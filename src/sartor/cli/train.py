@@ -1,0 +1,104 @@
+"""`sartor train RECIPE`: one network, one recipe, one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from sartor.cli.display import epoch_line, forecast_lines
+from sartor.cli.options import command, differing, parse_options
+from sartor.comparison import Forecaster, load
+from sartor.errors import ConfigError
+from sartor.models.build import build_model
+from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.recipe import Recipe
+from sartor.registry import RECIPES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """On what to train, and where to keep it."""
+
+    data: str = "digits"
+    """Data set (sartor list datasets)."""
+    root: Path | None = None
+    """Folder that holds the data set's files."""
+    model: str = "cnn"
+    """Network, with options: cnn(width=16); package.module:factory for your own (sartor list models)."""
+    out: Path | None = None
+    """Run folder, runs/RECIPE-DATA-SEED if not given; the same command and folder go on where a run stopped."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    threads: int = 1
+    """CPU threads of this process."""
+    save_every: float = 60.0
+    """Seconds between two checkpoints."""
+    dry_run: bool = False
+    """Print what the run would cost, and stop."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse the flags of one recipe and train."""
+    if not arguments or arguments[0].startswith("-"):
+        if arguments and arguments[0] in ("-h", "--help"):
+            print(
+                f"usage: sartor train RECIPE [OPTIONS]; RECIPE is {' or '.join(RECIPES)}; see sartor train RECIPE --help"
+            )
+            return 0
+        raise ConfigError(f"name a recipe first: sartor train RECIPE ...; known: {', '.join(RECIPES)}.")
+    name = arguments[0]
+    kind: Any = RECIPES[name]
+    nested = ("recipe", tyro.conf.OmitArgPrefixes[kind], field(default_factory=kind))  # type: ignore[misc]
+    options = dataclasses.make_dataclass("Train", [nested], bases=(Where,), frozen=True, kw_only=True)
+    parsed: Any = parse_options(options, arguments[1:], prog=f"sartor train {name}", description=RECIPES.describe(name))
+    return train(parsed, parsed.recipe)
+
+
+def train(where: Where, recipe: Recipe) -> int:
+    """Train, printing a line an epoch and the results; or print the forecast only."""
+    torch.set_num_threads(where.threads)
+    root = None if where.root is None else str(where.root)
+    splits = load(where.data, root)
+    out = where.out or Path("runs") / f"{recipe.name}-{where.data}-{recipe.seed}"
+    model = build_model(
+        where.model, classes=splits.train.classes or 0, input_shape=splits.train.input_shape, seed=recipe.seed
+    )
+    if where.dry_run:
+        cost = Forecaster(splits, where.model)(recipe)
+        seconds = seconds_per_sample(recipe, model, splits.train)
+        print("\n".join(forecast_lines(cost, seconds)))
+        return 0
+    again = repeat(recipe, where, out)
+    print(f"{again}\n")
+    started = time.monotonic()
+    result = recipe.fit(
+        model,
+        splits.train,
+        splits.test,
+        out=out,
+        device=where.device,
+        augment=splits.augment,
+        save_every=where.save_every,
+        labels={"data": where.data, "model": where.model, "command": again},
+        listener=lambda line: print(epoch_line(line, time.monotonic() - started), flush=True),
+    )
+    results = result.results
+    print(
+        f"\ntest accuracy {100 * results['test_accuracy']:.2f} % after {results['steps']} steps, "
+        f"{results['flops']:.3g} FLOPs, {results['seconds']:.1f} s; "
+        f"{results['kept_weights']:,} of {results['parameters']:,} weights kept\n{out}"
+    )
+    return 0
+
+
+def repeat(recipe: Recipe, where: Where, out: Path) -> str:
+    """Return the one command that repeats a run."""
+    places = differing(where, leave_out=("recipe", "out", "dry_run"))
+    return command(f"sartor train {recipe.name}", places | differing(recipe) | {"out": out})

@@ -1,0 +1,183 @@
+"""Many runs side by side: arms x seeds x noise levels, in worker processes, each in a folder of its own."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sartor.costs import Flops, count_flops
+from sartor.data.formats import Splits
+from sartor.errors import SartorError, Stopped
+from sartor.models.build import build_model
+from sartor.recipes.arms import make_arm
+from sartor.recipes.forecast import Forecast, forecast, mask_densities, match_epochs
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.state import size_of
+from sartor.recipes.swast import SWaST
+from sartor.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be made: what, on what, where, and what to call it."""
+
+    recipe: Recipe
+    data: str
+    root: str | None
+    model: str
+    folder: Path
+    device: str
+    threads: int
+    labels: dict[str, Any]
+    cost: Forecast
+
+    @property
+    def title(self) -> str:
+        """Name the job in a line of progress."""
+        matched = " at equal cost" if self.labels["match"] == "cost" else ""
+        return f"{self.labels['arm']}{matched}, noise {self.recipe.noise:g}, seed {self.recipe.seed}"
+
+
+@functools.lru_cache(maxsize=2)
+def load(data: str, root: str | None) -> Splits:
+    """Read a data set by name, once per process."""
+    return DATASETS.build(data, root=root)
+
+
+def training_size(splits: Splits, recipe: Recipe) -> int:
+    """Return the size of the training pool after the hold-out."""
+    return len(splits.train) - size_of(recipe.holdout, len(splits.train)) if recipe.holdout else len(splits.train)
+
+
+class Forecaster:
+    """Forecasts recipes on one data set and model; the network is counted once, masks once per pruner."""
+
+    def __init__(self, splits: Splits, model: str) -> None:
+        self.splits = splits
+        train = splits.train
+        self.model = build_model(model, classes=train.classes or 0, input_shape=train.input_shape, seed=0)
+        self.flops: Flops = count_flops(self.model, train.gather(train.rows[:1]))
+        self._densities: dict[str, tuple[dict[str, float], int]] = {}
+
+    def densities(self, recipe: Recipe) -> tuple[dict[str, float], int]:
+        """Return densities by parameter and the number of weights removed."""
+        key = repr(recipe.make_pruner())
+        if key not in self._densities:
+            self._densities[key] = mask_densities(recipe, self.model)
+        return self._densities[key]
+
+    def __call__(self, recipe: Recipe) -> Forecast:
+        """Forecast a recipe."""
+        densities, removed = self.densities(recipe)
+        n = training_size(self.splits, recipe)
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return forecast(recipe, n, self.flops, densities, parameters=parameters, removed=removed)
+
+    def matched(self, recipe: Recipe, target: float) -> Recipe:
+        """Return the recipe with the epochs that bring it nearest to `target` FLOPs."""
+        n = training_size(self.splits, recipe)
+        return match_epochs(recipe, n, self.flops, self.densities(recipe)[0], target)
+
+
+def plan_jobs(
+    base: SWaST,
+    *,
+    data: str,
+    root: str | None,
+    model: str,
+    out: Path,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    noises: Sequence[float],
+    match: str = "epochs",
+    match_arm: str = "swast-cut",
+    device: str = "cpu",
+    threads: int = 1,
+    describe: Callable[[Job], str] = lambda job: "",
+) -> list[Job]:
+    """List the runs of a comparison, dearest first; with `match="cost"` each arm's epochs meet `match_arm`'s FLOPs."""
+    forecaster = Forecaster(load(data, root), model)
+    n = training_size(forecaster.splits, base)
+    target = forecaster(make_arm(match_arm, base, n)).flops if match == "cost" else 0.0
+    jobs = []
+    for arm in arms:
+        recipe = make_arm(arm, base, n)
+        if match == "cost":
+            recipe = forecaster.matched(recipe, target)
+        cost = forecaster(recipe)
+        for noise in noises:
+            for seed in seeds:
+                place = arm if match == "epochs" else f"{arm}@cost"
+                labels = {"arm": arm, "match": match, "data": data, "model": model}
+                if match == "cost":
+                    labels["match_arm"] = match_arm
+                job = Job(
+                    recipe=recipe.with_options(seed=seed, noise=noise),
+                    data=data,
+                    root=root,
+                    model=model,
+                    folder=out / f"noise-{noise:g}" / place / f"seed-{seed}",
+                    device=device,
+                    threads=threads,
+                    labels=labels,
+                    cost=cost,
+                )
+                labels["command"] = describe(job)
+                jobs.append(job)
+    return sorted(jobs, key=lambda job: -job.cost.trained)
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Make one run (or read it, where it is finished) and return its results."""
+    torch.set_num_threads(job.threads)
+    splits = load(job.data, job.root)
+    train = splits.train
+    model = build_model(job.model, classes=train.classes or 0, input_shape=train.input_shape, seed=job.recipe.seed)
+    result = job.recipe.fit(
+        model,
+        train,
+        splits.test,
+        out=job.folder,
+        device=job.device,
+        augment=splits.augment,
+        labels=job.labels,
+    )
+    return result.results
+
+
+def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any] | SartorError]]:
+    """Make all runs and yield each with its results, or with the error that ended it, as they come.
+
+    The others go on when one fails. Closing the iterator, or Ctrl-C, lets the running ones save and stops the rest.
+    """
+    if workers <= 1:
+        for job in jobs:
+            yield job, attempt(job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting: dict[Future[dict[str, Any] | SartorError], Job] = {pool.submit(attempt, job): job for job in jobs}
+        try:
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield waiting.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def attempt(job: Job) -> dict[str, Any] | SartorError:
+    """Make one run; an error that Sartor understands is returned, so that the other runs go on."""
+    try:
+        return run_job(job)
+    except Stopped as error:
+        return error
+    except SartorError as error:
+        return error

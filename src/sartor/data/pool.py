@@ -1,0 +1,335 @@
+"""The pool: samples with stable ids, in the order of their ids, and views of them that share one storage."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sartor.data.arrays import (
+    as_inputs,
+    as_targets,
+    check_classes,
+    check_ids,
+    check_images,
+    id_order,
+    is_image,
+    map_inputs,
+    named_tensors,
+    stack,
+)
+from sartor.data.hashing import id_keys
+from sartor.data.preprocess import UNIT, Preprocess
+from sartor.errors import DataError
+from sartor.types import Inputs
+
+
+@dataclass(frozen=True, eq=False)
+class LabelNoise:
+    """What was done to the labels of a pool, so that a run can tell what its coresets hold; no scan shows it.
+
+    `flags` marks the root rows whose label is wrong, `original` holds the labels from before.
+    """
+
+    flags: Bool[Tensor, "n"]
+    original: Int64[Tensor, "n"]
+    rate: float
+    kind: str
+
+    def ratio(self, rows: Int64[Tensor, "k"]) -> float:
+        """Return the share of these root rows whose label is wrong (0 for no rows)."""
+        return float(self.flags[rows.cpu()].double().mean()) if len(rows) else 0.0
+
+    def to_json(self, pool: Pool) -> dict[str, Any]:
+        """Return the wrong labels of the pool's view as columns: ids, original and given labels."""
+        rows = pool.rows[self.flags[pool.rows]]
+        original, given = self.original[rows].tolist(), pool.targets_of(rows).tolist()
+        return {"kind": self.kind, "rate": self.rate, "ids": pool.ids_of(rows), "original": original, "given": given}
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """What all views of a pool share. Rows are in the order of the ids."""
+
+    ids: tuple[str, ...]
+    inputs: Inputs
+    targets: Int64[Tensor, "n"] | None
+    classes: int | None
+    class_names: tuple[str, ...] | None
+    preprocess: Preprocess | None
+    noise: LabelNoise | None = None
+    copies: dict[torch.device, Inputs] = field(default_factory=dict)
+
+    @functools.cached_property
+    def keys(self) -> Int64[Tensor, "n"]:
+        """The hash keys of the ids."""
+        with torch.inference_mode(mode=False):
+            return id_keys(self.ids)
+
+    def inputs_on(self, device: torch.device | str | None) -> Inputs:
+        """Return all inputs on a device; the copy is made at the first call and kept."""
+        place = torch.device("cpu" if device is None else device)
+        if place.type == "cpu":
+            return self.inputs
+        if place.type == "cuda" and place.index is None:
+            place = torch.device("cuda", torch.cuda.current_device())
+        if place not in self.copies:
+            with torch.inference_mode(mode=False):
+                self.copies[place] = map_inputs(lambda tensor: tensor.to(place), self.inputs)
+        return self.copies[place]
+
+
+class Pool:
+    """Samples with stable string ids. Row numbers always mean the root pool, whose rows are in the order of the ids.
+
+    So no result depends on the order in which the source lists its samples. Make one with `from_arrays`,
+    `from_dataset` or `as_pool`; `only(rows)` makes a view that shares the storage and keeps the root's row numbers.
+    """
+
+    def __init__(self, storage: Storage, rows: Int64[Tensor, "n"]) -> None:
+        self._storage = storage
+        self.rows = rows
+
+    @classmethod
+    def from_arrays(
+        cls,
+        inputs: Any,
+        targets: Any = None,
+        *,
+        ids: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        classes: int | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> Pool:
+        """Make a pool of arrays whose first axis counts the samples.
+
+        `inputs` is a tensor or array, or a tuple or dict of such; memory is shared where the ids are in order already.
+        `targets` are whole numbers, -1 where missing. `ids` default to the index, padded with zeros. Images of uint8
+        have channels first, (n, channels, height, width), and are normalised by `preprocess` (default: x / 255).
+
+        Raises: DataError: for an empty pool, ids that repeat, lengths that differ, or labels that cannot be.
+        """
+        tensors = as_inputs(inputs)
+        n = len(named_tensors(tensors)[0][1])
+        if n == 0:
+            raise DataError("the pool has no samples; give at least one.")
+        names = check_ids(ids, n)
+        check_images(tensors, preprocess)
+        limit = check_classes(classes, class_names)
+        labels = None if targets is None else as_targets(targets, names, limit)
+        order = id_order(names)
+        if order is not None:
+            names = [names[i] for i in order.tolist()]
+            tensors = map_inputs(lambda tensor: tensor[order], tensors)
+            labels = None if labels is None else labels[order]
+        if limit is None and labels is not None and int(labels.max()) >= 0:
+            limit = int(labels.max()) + 1
+        known = None if class_names is None else tuple(class_names)
+        return cls(Storage(tuple(names), tensors, labels, limit, known, preprocess), torch.arange(n))
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Dataset[Any],
+        *,
+        ids: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        classes: int | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> Pool:
+        """Read a map-style dataset once into memory. Items are x, or (x, y) with y a whole number, or None if missing.
+
+        x is a tensor or array, or a tuple or dict of such; what a random transform of the dataset draws stays fixed.
+        Raises: DataError: if items differ in structure or shape (naming the id), and as `from_arrays`.
+        """
+        length = getattr(dataset, "__len__", None)
+        if length is None:
+            raise DataError(f"{type(dataset).__name__} has no length; only map-style datasets can be a pool.")
+        items = [dataset[i] for i in range(length())]
+        if not items:
+            raise DataError("the dataset has no samples; give at least one.")
+        names = check_ids(ids, len(items))
+        targets = None
+        if _is_labelled(items[0]):
+            for item, name in zip(items, names, strict=True):
+                if not _is_labelled(item):
+                    raise DataError(
+                        f"sample {name!r} is no pair (x, y) but {names[0]!r} is; give y=None where missing."
+                    )
+            targets = torch.from_numpy(np.asarray([-1 if y is None else _label(y) for _, y in items]))
+            items = [x for x, _ in items]
+        return cls.from_arrays(
+            stack(items, names), targets, ids=names, class_names=class_names, classes=classes, preprocess=preprocess
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(t.shape[1:])} {t.dtype}" for name, t in named_tensors(self.inputs))
+        return f"Pool({len(self)} of {len(self.ids)} samples, {shapes}, classes {self.classes})"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids of the root, in order; the row number is the place in it."""
+        return self._storage.ids
+
+    @property
+    def inputs(self) -> Inputs:
+        """The root's inputs as stored; `gather` returns what a network takes."""
+        return self._storage.inputs
+
+    @property
+    def targets(self) -> Int64[Tensor, "n"] | None:
+        """The root's labels, -1 where missing, or None if the pool has none at all."""
+        return self._storage.targets
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes, or None where neither labels nor names tell it."""
+        return self._storage.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, if they were given."""
+        return self._storage.class_names
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """How uint8 images are normalised; None only divides them by 255."""
+        return self._storage.preprocess
+
+    @property
+    def noise(self) -> LabelNoise | None:
+        """What `corrupt` did to the labels, if it did."""
+        return self._storage.noise
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample. Raises: DataError: if a sample is a tuple or dict, which has no single shape."""
+        if isinstance(self.inputs, Tensor):
+            return tuple(self.inputs.shape[1:])
+        kind = type(self.inputs).__name__
+        raise DataError(f"the inputs are a {kind}, which has no single shape; build the network for them yourself.")
+
+    def only(self, rows: Int64[Tensor, "k"]) -> Pool:
+        """Return the view of these root rows, in any order. Raises: DataError: for a repeated row or one not here."""
+        chosen = rows.detach().cpu().to(torch.int64).sort().values
+        repeated = (chosen[1:] == chosen[:-1]).nonzero().squeeze(1)
+        if len(repeated):
+            raise DataError(f"row {int(chosen[repeated[0]])} is given more than once; give each row once.")
+        self.check_rows(chosen)
+        return Pool(self._storage, chosen)
+
+    def check_rows(self, rows: Int64[Tensor, "k"]) -> None:
+        """Raise DataError unless all these root rows belong to this view."""
+        places = torch.searchsorted(self.rows, rows).clamp_(max=max(len(self) - 1, 0))
+        missing = (self.rows[places] != rows) if len(self) else torch.ones_like(rows, dtype=torch.bool)
+        if bool(missing.any()):
+            row = int(rows[missing][0])
+            name = f" ({self.ids[row]!r})" if 0 <= row < len(self.ids) else ""
+            raise DataError(f"row {row}{name} is not in this pool of {len(self)} samples; take rows from its .rows.")
+
+    def relabelled(self, targets: Int64[Tensor, "n"], noise: LabelNoise | None) -> Pool:
+        """Return this view with other root labels; inputs are shared and this pool stays as it is."""
+        return Pool(dataclasses.replace(self._storage, targets=targets, noise=noise), self.rows)
+
+    def gather(self, rows: Int64[Tensor, "b"], device: torch.device | str | None = None) -> Inputs:
+        """Return the inputs of root rows, in their order, as a network takes them: images of uint8 normalised.
+
+        On another device than the CPU, all inputs are copied there once and stay.
+        """
+        prepare = self._storage.preprocess or UNIT
+
+        def gathered(stored: Tensor) -> Tensor:
+            batch = stored.index_select(0, rows.to(stored.device))
+            return prepare(batch) if is_image(batch) else batch
+
+        return map_inputs(gathered, self._storage.inputs_on(device))
+
+    def targets_of(self, rows: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
+        """Return the labels of root rows, -1 where missing."""
+        rows = rows.cpu()
+        return torch.full_like(rows, -1) if self.targets is None else self.targets[rows]
+
+    def keys_of(self, rows: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
+        """Return the hash keys of the ids of root rows."""
+        return self._storage.keys[rows.cpu()]
+
+    def ids_of(self, rows: Int64[Tensor, "b"]) -> list[str]:
+        """Return the ids of root rows."""
+        return [self.ids[row] for row in rows.tolist()]
+
+    def labelled_rows(self) -> Int64[Tensor, "k"]:
+        """Return the root rows of this view that have a label."""
+        return self.rows[self.targets_of(self.rows) >= 0]
+
+    def class_counts(self) -> Int64[Tensor, "c"]:
+        """Count the labels of this view by class. Raises: DataError: if the number of classes is not known."""
+        if self.classes is None:
+            raise DataError("the pool has no labels, so it has no classes to count; give targets, or classes=.")
+        return torch.bincount(self.targets_of(self.labelled_rows()), minlength=self.classes)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of this view's ids, inputs (as stored) and labels; the source's order has no effect."""
+        digest = hashlib.sha256()
+        for name in self.ids_of(self.rows):
+            encoded = name.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        for name, tensor in [*named_tensors(self.inputs), ("targets", self.targets_of(self.rows))]:
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape[1:])}".encode())
+            places = torch.arange(len(self)) if name == "targets" else self.rows
+            for block in places.split(4096):
+                digest.update(tensor.index_select(0, block).reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def as_pool(data: Any, *, preprocess: Preprocess | None = None, classes: int | None = None) -> Pool:
+    """Make a pool of whatever is at hand: a Pool, a pair (x, y), a map-style dataset, or inputs without labels.
+
+    A tuple of two whose second is a 1-d array (or list) of whole numbers, or None, is a pair.
+    Raises: DataError: for anything else, and as `Pool.from_arrays`.
+    """
+    if isinstance(data, Pool):
+        if preprocess is not None or classes is not None:
+            raise DataError("the data are a Pool already, so preprocess and classes have no effect; leave them out.")
+        return data
+    if isinstance(data, tuple) and len(data) == 2:
+        if data[1] is None or _is_label_vector(data[1]):
+            return Pool.from_arrays(data[0], data[1], preprocess=preprocess, classes=classes)
+        if getattr(data[1], "ndim", None) == 1:
+            cure = "labels must be whole numbers; for two inputs call Pool.from_arrays"
+            raise DataError(f"the second of the pair is a 1-d array of {data[1].dtype}; {cure}.")
+    if isinstance(data, (Tensor, np.ndarray, tuple, dict)):
+        return Pool.from_arrays(data, preprocess=preprocess, classes=classes)
+    if isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        return Pool.from_dataset(data, preprocess=preprocess, classes=classes)
+    raise DataError(f"data are {type(data).__name__}; give a Pool, a pair (x, y), a map-style dataset or arrays.")
+
+
+def _is_label_vector(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(label, (int, np.integer)) for label in value)
+    integer = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
+    integer = integer or (isinstance(value, Tensor) and not value.is_floating_point() and value.dtype != torch.bool)
+    return integer and value.ndim == 1
+
+
+def _is_labelled(item: Any) -> bool:
+    """Tell whether a dataset's item is (x, y): two members, the second a single number or None."""
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        return False
+    return item[1] is None or isinstance(item[1], (int, float)) or getattr(item[1], "ndim", None) == 0
+
+
+def _label(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

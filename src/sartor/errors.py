@@ -1,0 +1,74 @@
+"""What can go wrong, in the user's words: what was found, what is allowed, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SartorError(Exception):
+    """Anything that Sartor refuses or cannot do; its text is one line that names the cure."""
+
+
+class ConfigError(SartorError):
+    """An option, a name or a combination of options that cannot be meant."""
+
+
+class DataError(SartorError):
+    """Data that cannot be read, or that contradicts itself."""
+
+
+class SelectionError(SartorError):
+    """A selection that cannot be made: a missing part of the scan, a k out of reach."""
+
+
+class PruningError(SartorError):
+    """Weights that cannot be pruned as asked."""
+
+
+class TrainingError(SartorError):
+    """Training that went wrong, such as a loss that is not finite."""
+
+
+class ResumeError(SartorError):
+    """A run folder that cannot be continued by this command."""
+
+
+class Stopped(SartorError):
+    """The run was asked to stop; it saved its state and can be continued."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the closest allowed name, or an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def check_choice(option: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ConfigError unless `value` is one of `allowed`."""
+    names = list(allowed)
+    if value not in names:
+        hint = nearest(str(value), names)
+        raise ConfigError(f"{option} is {value!r}; it must be one of {', '.join(names)}.{hint}")
+
+
+def check_range(
+    option: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> None:
+    """Raise ConfigError unless `value` lies between `low` and `high` (each end closed unless said otherwise)."""
+    above = value > low if low_open else value >= low
+    below = value < high if high_open else value <= high
+    if above and below:
+        return
+    interval = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+    hint = ""
+    if high == 1 and 1 < value <= 100:
+        share = value / 100 if value >= 2 else value / 10
+        hint = f" Did you mean {share:g}?"
+    raise ConfigError(f"{option} is {value:g}; it must lie in {interval}.{hint}")

@@ -1,0 +1,46 @@
+"""The losses of the recipes: weighted cross-entropy and state preservation."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+WEIGHTINGS = ("mean", "batch", "none")
+REDUCTIONS = ("mean", "sum")
+
+
+def weighted_mean(losses: Float[Tensor, "b"], weights: Float[Tensor, "b"], weighting: str) -> Float[Tensor, ""]:
+    """Average per-sample losses under the subset's weights.
+
+    `mean` is (w*l).mean(), unbiased because the weights have mean 1 over the subset; `batch` is sum(w*l)/sum(w)
+    within the mini-batch (the form of CORDS); `none` ignores the weights.
+    """
+    if weighting == "none":
+        return losses.mean()
+    total = (weights * losses).sum()
+    return total / (weights.sum() if weighting == "batch" else losses.numel())
+
+
+def state_preservation(
+    logits: Float[Tensor, "b c"],
+    stored: Float[Tensor, "b c"],
+    keep: Bool[Tensor, "b"] | None = None,
+    *,
+    reduction: str = "mean",
+) -> Float[Tensor, ""]:
+    """KL( softmax(stored) || softmax(logits) ), the stored distribution first (SWaST, Eq. 3, temperature 1); >= 0.
+
+    `keep` marks the samples that are preserved (all, if None); the others count as 0.
+    Differs: Eq. 3 sums over the coreset. `sum` sums over the mini-batch; `mean`, the default, divides by its size, so
+    that the balance with the mean cross-entropy does not depend on the batch size.
+    """
+    divergence = F.kl_div(logits.log_softmax(1), stored.log_softmax(1), reduction="none", log_target=True).sum(1)
+    if keep is not None:
+        divergence = divergence * keep
+    return divergence.sum() if reduction == "sum" else divergence.mean()
+
+
+def correct(logits: Float[Tensor, "b c"], targets: Int64[Tensor, "b"]) -> Bool[Tensor, "b"]:
+    """Tell which samples the logits classify as their targets say."""
+    return logits.argmax(1) == targets

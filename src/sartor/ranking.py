@@ -1,0 +1,45 @@
+"""Exact top-k: exactly k entries, ties go to the lower index, in linear time."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+def top_mask(scores: Float[Tensor, "n"], k: int, *, largest: bool = True) -> Bool[Tensor, "n"]:
+    """Mark the k largest (or smallest) scores; of equal ones at the border the lower indices win.
+
+    Time O(n), by selection rather than by sorting. Raises: ValueError: unless 0 <= k <= n.
+    """
+    n = scores.numel()
+    if not 0 <= k <= n:
+        raise ValueError(f"k is {k}; it must lie in [0, {n}].")
+    if k == 0:
+        return torch.zeros(n, dtype=torch.bool, device=scores.device)
+    if k == n:
+        return torch.ones(n, dtype=torch.bool, device=scores.device)
+    border = scores.kthvalue(n - k + 1 if largest else k).values
+    chosen = scores > border if largest else scores < border
+    ties = (scores == border).nonzero().squeeze(1)
+    chosen[ties[: k - int(chosen.sum())]] = True
+    return chosen
+
+
+def top_indices(scores: Float[Tensor, "n"], k: int, *, largest: bool = True) -> Int64[Tensor, "k"]:
+    """Return the indices, ascending, that `top_mask` marks."""
+    return top_mask(scores, k, largest=largest).nonzero().squeeze(1)
+
+
+def largest_remainder(total: int, shares: Float[Tensor, "g"]) -> Int64[Tensor, "g"]:
+    """Split `total` into whole numbers proportional to `shares` (Hamilton's method; ties go to the lower index).
+
+    >>> largest_remainder(10, torch.tensor([1.0, 1.0, 1.0])).tolist()
+    [4, 3, 3]
+    """
+    exact = shares.double() * (total / float(shares.double().sum()))
+    whole = exact.floor().to(torch.int64)
+    left = total - int(whole.sum())
+    order = torch.argsort(exact - whole, descending=True, stable=True)
+    whole[order[:left]] += 1
+    return whole

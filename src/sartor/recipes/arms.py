@@ -1,0 +1,88 @@
+"""The arms of a comparison: SWaST and its controls, each made from one common set of options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from sartor.errors import ConfigError, check_choice
+from sartor.recipes.dense import Dense
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.swast import NONE, SWaST
+from sartor.recipes.timetable import Slot
+
+COMMON = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
+def dense(base: SWaST, **options: object) -> Dense:
+    """Make a dense control with the training options of `base`."""
+    common = {name: getattr(base, name) for name in COMMON}
+    return Dense(**{**common, **options})
+
+
+def random_subsets(base: SWaST, every: int) -> Dense:
+    """Make a control that trains on random subsets of the same size after the same warm-up."""
+    return dense(base, sampler=f"redraw(every={every})", fraction=base.fraction, warmup=base.warmup)
+
+
+def without_pruner(base: SWaST, preserve: str) -> SWaST:
+    """Make the coreset-only control."""
+    return base.with_options(
+        pruner=NONE,
+        sparsity=None,
+        variant="cut",
+        classifier_sparsity=SWaST.classifier_sparsity,
+        preserve=preserve,
+    )
+
+
+def trimmed(base: SWaST) -> SWaST:
+    """Make SWaST-trim: the classifier alone is pruned, as far as cut prunes it."""
+    return base.with_options(
+        variant="trim",
+        sparsity=base.classifier_sparsity,
+        classifier_sparsity=SWaST.classifier_sparsity,
+        preserve=NONE,
+    )
+
+
+ARMS: dict[str, Callable[[SWaST], Recipe]] = {
+    "dense": dense,
+    "dense-steps": dense,
+    "random": lambda base: random_subsets(base, 0),
+    "redrawn": lambda base: random_subsets(base, base.every),
+    "coreset-only": lambda base: without_pruner(base, NONE),
+    "prune-only": lambda base: base.with_options(selector=NONE, preserve=NONE),
+    "swast-trim": trimmed,
+    "swast-cut": lambda base: base.with_options(variant="cut"),
+    "coreset-only+preserve": lambda base: without_pruner(base, "complete"),
+    "prune-only+preserve": lambda base: base.with_options(selector=NONE, preserve="complete"),
+}
+"""What each arm is, given the options of the joint method: name -> recipe."""
+
+DEFAULT_ARMS = tuple(name for name in ARMS if not name.endswith("+preserve"))
+
+
+def make_arm(name: str, base: SWaST, n: int) -> Recipe:
+    """Make an arm for a training pool of n samples; `dense-steps` takes as many steps as the coreset-only arm.
+
+    Raises: ConfigError: for an unknown name, nearest one suggested.
+    """
+    check_choice("arm", name, ARMS)
+    recipe = ARMS[name](base)
+    if name != "dense-steps":
+        return recipe
+    return recipe.with_options(steps=count_steps(without_pruner(base, NONE).timetable(n), base.batch_size))
+
+
+def count_steps(slots: Iterable[Slot], batch_size: int) -> int:
+    """Return the number of optimiser steps of a timetable."""
+    return sum(slot.steps(batch_size) for slot in slots)
+
+
+def check_arms(names: Iterable[str], base: SWaST) -> None:
+    """Raise ConfigError unless all arms can be made from `base`."""
+    if base.variant != "cut" or NONE in (base.pruner, base.selector):
+        raise ConfigError("a comparison starts from variant cut with a pruner and a selector; its arms leave them out.")
+    for name in names:
+        make_arm(name, base, n=10_000)

@@ -1,0 +1,104 @@
+"""The controls: one dense network on all data, or on random subsets, with nothing selected and nothing pruned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sartor.data.pool import Pool
+from sartor.errors import ConfigError, check_range
+from sartor.recipes.outcome import Watch
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.setup import Data
+from sartor.recipes.state import Coreset, size_of
+from sartor.recipes.timetable import Slot, default_warmup, everything, fixed_steps, subsets
+from sartor.registry import RECIPES, SAMPLERS
+from sartor.train import Trainer
+from sartor.types import EpochSampler, Subset
+
+
+@RECIPES.register("dense")
+@dataclass(frozen=True, kw_only=True)
+class Dense(Recipe):
+    """Train the dense network on all data, for a number of steps, or on subsets that a sampler draws.
+
+    `steps` gives all data for as many steps as a coreset arm takes, with a learning rate schedule of its own.
+    `sampler="redraw(every=0)"` is a random coreset drawn once, `redraw(every=R)` one that is redrawn every R epochs.
+    """
+
+    name: ClassVar[str] = "dense"
+
+    steps: int | None = None
+    """Stop after this many optimiser steps; the number of epochs follows from it."""
+    sampler: str | None = None
+    """What draws each epoch's subset, such as redraw(every=5); all data, if not given."""
+    fraction: float | None = None
+    """Share of the training data in a subset; with a sampler only."""
+    warmup: int | None = None
+    """Epochs on all data before the first subset; ceil(epochs * fraction / 2), if not given."""
+
+    def check(self) -> None:
+        """Raise ConfigError for options that contradict each other."""
+        super().check()
+        if (self.sampler is None) != (self.fraction is None):
+            raise ConfigError("sampler and fraction go together; give both, or neither for all data.")
+        if self.fraction is None:
+            if self.warmup is not None:
+                raise ConfigError("warmup has no effect without a sampler; leave it out or give a sampler.")
+        else:
+            check_range("fraction", self.fraction, 0, 1, low_open=True)
+            self.make_sampler()
+        if self.steps is not None:
+            check_range("steps", self.steps, 1, math.inf, high_open=True)
+            if self.sampler is not None:
+                raise ConfigError("steps is for all data; with a sampler, set the epochs.")
+        if self.warmup is not None:
+            check_range("warmup", self.warmup, 0, self.epochs - 1)
+
+    def make_sampler(self) -> EpochSampler | None:
+        """Make the sampler; None for all data."""
+        return None if self.sampler is None else SAMPLERS.build(self.sampler)
+
+    def timetable(self, n: int) -> list[Slot]:
+        """All data every epoch, all data for `steps` steps, or a warm-up and then the sampler's subsets."""
+        if self.steps is not None:
+            return fixed_steps(n, self.steps, self.batch_size)
+        if self.fraction is None:
+            return everything(n, self.epochs)
+        warmup = default_warmup(self.epochs, self.fraction) if self.warmup is None else self.warmup
+        sampler = self.make_sampler()
+        assert sampler is not None
+        k = size_of(self.fraction, n)
+        slots = subsets(n, k, epochs=self.epochs, warmup=warmup, every=1)
+        return [
+            Slot(slot.size, slot.draws and sampler.due(epoch - warmup), slot.stop) for epoch, slot in enumerate(slots)
+        ]
+
+    def purpose_of(self, slot: Slot, started: bool) -> str:
+        """Epochs on all data before the first subset are the warm-up."""
+        return "train" if started or self.sampler is None else "warmup"
+
+    def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
+        """Epoch by epoch: draw a subset where the timetable says so, train on it."""
+        run, slots = trainer.run, self.timetable(len(data.train))
+        sampler = self.make_sampler()
+        state = run.track("coreset", Coreset(all_of(data.train)))
+        for epoch in run.epochs(len(slots), "train"):
+            slot = slots[epoch]
+            lr = trainer.set_lr(self.lr_share(epoch, len(slots)))
+            if sampler is not None and slot.draws and state.drawn < epoch:
+                drawn = sampler.sample(data.train.rows, slot.size, generator=run.generator("sample", epoch))
+                state.replace(drawn, epoch)
+                watch.selection(epoch, drawn)
+                run.save()
+            trainer.meter.start(run.step)
+            purpose = self.purpose_of(slot, state.drawn >= 0)
+            trainer.train_epoch(state.subset, epoch, stop=slot.stop, purpose=purpose)
+            watch.epoch(epoch, len(slots), lr)
+        return state.subset
+
+
+def all_of(pool: Pool) -> Subset:
+    """Return every row of a pool with weight 1."""
+    return Subset.of(pool.rows)

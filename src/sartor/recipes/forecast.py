@@ -1,0 +1,137 @@
+"""What a recipe will cost, before it is run: the same timetable, the same ledger rules, no training."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sartor.costs import Flops, training_flops
+from sartor.data.loader import even_sizes
+from sartor.data.pool import Pool
+from sartor.errors import ConfigError
+from sartor.randomness import generator
+from sartor.train import forward as call
+
+if TYPE_CHECKING:
+    from sartor.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Counts of a run to be: FLOPs by purpose (2 per multiply-add, masked ones theoretical), samples, steps."""
+
+    n: int
+    k: int
+    epochs: int
+    steps: int
+    trained: int
+    scanned: int
+    selections: int
+    parameters: int
+    kept_weights: int
+    flops_by_purpose: dict[str, float]
+
+    @property
+    def flops(self) -> float:
+        """All of them; monitoring is not counted."""
+        return sum(self.flops_by_purpose.values())
+
+
+def mask_densities(recipe: Recipe, model: nn.Module) -> tuple[dict[str, float], int]:
+    """Return the density of each masked parameter and the number of weights that masks remove."""
+    pruner = recipe.make_pruner()
+    if pruner is None:
+        return {}, 0
+    masks = pruner.init(copy.deepcopy(model), generator=generator(recipe.seed, "masks"))
+    return masks.densities(), masks.total() - masks.kept()
+
+
+def forecast(
+    recipe: Recipe, n: int, flops: Flops, densities: Mapping[str, float], *, parameters: int = 0, removed: int = 0
+) -> Forecast:
+    """Add up what a recipe does on a training pool of n samples; equals the ledger of the run."""
+    slots = recipe.timetable(n)
+    pruner = recipe.make_pruner()
+    total_steps = sum(slot.steps(recipe.batch_size) for slot in slots)
+    scans_all, scans_subset = recipe.selection_passes()
+    forward = flops.masked(densities)
+    plain = training_flops(flops, densities)
+    dense = training_flops(flops, densities, dense_gradient=True)
+    costs: dict[str, float] = {}
+    step = trained = scanned = 0
+    started = False
+    for slot in slots:
+        started = started or slot.draws
+        if slot.draws and scans_all:
+            costs["select"] = costs.get("select", 0.0) + n * forward
+            scanned += n
+        if slot.draws and scans_subset:
+            costs["preserve"] = costs.get("preserve", 0.0) + slot.size * forward
+            scanned += slot.size
+        purpose = recipe.purpose_of(slot, started)
+        for size in even_sizes(slot.size, recipe.batch_size)[: slot.steps(recipe.batch_size)] if slot.size else []:
+            moves = pruner is not None and pruner.moves(step, total_steps)
+            costs[purpose] = costs.get(purpose, 0.0) + size * (dense if moves else plain)
+            step += 1
+            trained += size
+    return Forecast(
+        n=n,
+        k=min(slot.size for slot in slots if slot.size),
+        epochs=len(slots),
+        steps=total_steps,
+        trained=trained,
+        scanned=scanned,
+        selections=sum(slot.draws for slot in slots),
+        parameters=parameters,
+        kept_weights=parameters - removed,
+        flops_by_purpose=costs,
+    )
+
+
+def match_epochs(
+    recipe: Recipe, n: int, flops: Flops, densities: Mapping[str, float], target: float, *, most: int = 10_000
+) -> Recipe:
+    """Return the recipe with the number of epochs whose total FLOPs come nearest to `target`.
+
+    Raises: ConfigError: when even one epoch, or two for a recipe that warms up, costs more than twice the target.
+    """
+
+    def cost(epochs: int) -> float:
+        return forecast(recipe.with_options(epochs=epochs), n, flops, densities).flops
+
+    low, high = recipe.fewest_epochs, recipe.fewest_epochs
+    if cost(low) > 2 * target:
+        raise ConfigError(
+            f"{recipe.name} cannot be run at {target:.3g} FLOPs: its shortest run, {low} epochs, "
+            f"costs {cost(low):.3g}. Match a dearer arm, or more epochs of it."
+        )
+    while cost(high) < target and high < most:
+        high *= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) < target else (low, middle)
+    return recipe.with_options(epochs=min((low, high), key=lambda epochs: abs(cost(epochs) - target)))
+
+
+def seconds_per_sample(recipe: Recipe, model: nn.Module, pool: Pool, *, repeats: int = 5) -> float:
+    """Time a few training batches (forward, backward, step) of a copy of the model; return seconds a sample."""
+    model = copy.deepcopy(model).train()
+    rows = pool.rows[: recipe.batch_size]
+    batch, targets = pool.gather(rows), pool.targets_of(rows)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        F.cross_entropy(call(model, batch), targets).backward()
+        optimizer.step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:]) / len(rows)

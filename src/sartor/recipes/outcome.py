@@ -1,0 +1,194 @@
+"""What a recipe leaves behind: metrics while it runs, results and files when it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from sartor.data.pool import LabelNoise, Pool
+from sartor.prune.masks import Masks
+from sartor.prune.scope import prunable
+from sartor.recipes.setup import Data
+from sartor.run import Run
+from sartor.train import Trainer
+from sartor.types import Subset
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished training: the network (the user's own module), its masks, the last subset, and what was measured."""
+
+    model: nn.Module
+    masks: Masks | None
+    subset: Subset | None
+    metrics: list[dict[str, Any]]
+    results: dict[str, Any]
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Share of test samples classified rightly after the last epoch; None without a test set."""
+        return self.results["test_accuracy"]
+
+
+class Watch:
+    """Looks at a training without touching it: evaluations, a probe of training samples, the labels of coresets."""
+
+    def __init__(self, trainer: Trainer, data: Data, *, every: int, probe: int) -> None:
+        self.trainer = trainer
+        self.data = data
+        self.every = every
+        rows = data.train.rows
+        generator = trainer.run.generator("probe")
+        drawn = rows[torch.randperm(len(rows), generator=generator)[:probe]].sort().values
+        self.probe = data.train.only(drawn) if probe else None
+
+    @property
+    def noise(self) -> LabelNoise | None:
+        """Which training labels are wrong; None where none were made wrong."""
+        return self.data.train.noise
+
+    def epoch(self, epoch: int, epochs: int, lr: float) -> None:
+        """Log an epoch, with evaluations where they are due."""
+        trainer = self.trainer
+        measured: dict[str, Any] = {}
+        if (epoch + 1) % self.every == 0 or epoch + 1 == epochs:
+            measured = self.measure()
+        masks = trainer.masks
+        trainer.run.log(
+            "epoch",
+            epoch=epoch,
+            lr=lr,
+            steps=trainer.meter.steps,
+            samples=trainer.meter.samples,
+            train_loss=finite(trainer.meter.loss / max(1, trainer.meter.samples)),
+            **measured,
+            density=1.0 if masks is None else masks.density(),
+            flops=trainer.ledger.flops(),
+        )
+
+    def measure(self) -> dict[str, Any]:
+        """Evaluate on the test set, the hold-out and the probe."""
+        measured: dict[str, Any] = {}
+        for name, pool in (("test", self.data.test), ("validation", self.data.validation)):
+            if pool is not None:
+                losses, hits = self.trainer.evaluate(pool)
+                measured[f"{name}_accuracy"] = float(hits.double().mean())
+                measured[f"{name}_loss"] = finite(float(losses.double().mean()))
+        if self.probe is not None:
+            losses, _ = self.trainer.evaluate(self.probe)
+            wrong = torch.zeros(len(losses), dtype=torch.bool)
+            if self.noise is not None:
+                wrong = self.noise.flags[self.probe.rows]
+            measured["loss_clean"] = mean_or_none(losses[~wrong])
+            measured["loss_noisy"] = mean_or_none(losses[wrong])
+        return measured
+
+    def selection(self, epoch: int, subset: Subset) -> None:
+        """Log a selection and write its ids and weights to `subsets/`."""
+        pool = self.data.train
+        targets = pool.targets_of(subset.rows)
+        self.trainer.run.log(
+            "selection",
+            epoch=epoch,
+            k=len(subset),
+            size=len(subset),
+            noise_ratio=self.noise_ratio(subset),
+            class_counts=torch.bincount(targets, minlength=pool.classes or 0).tolist(),
+        )
+        content = {
+            "epoch": epoch,
+            "scale": subset.scale,
+            "ids": pool.ids_of(subset.rows),
+            "weights": subset.weights.tolist(),
+        }
+        self.trainer.run.write(f"subsets/epoch-{epoch:04d}.json", content)
+
+    def noise_ratio(self, subset: Subset) -> float | None:
+        """Share of the subset's labels that are wrong; None where no label was made wrong."""
+        return None if self.noise is None else self.noise.ratio(subset.rows)
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None where it is no finite number (JSON has no other)."""
+    return value if math.isfinite(value) else None
+
+
+def mean_or_none(values: Tensor) -> float | None:
+    """Return the mean; None of an empty or non-finite set."""
+    return finite(float(values.double().mean())) if len(values) else None
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """Return a SHA-256 over names, types, shapes and values."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return total.hexdigest()
+
+
+def density_by_layer(model: nn.Module, masks: Masks | None) -> dict[str, float]:
+    """Share of kept weights of each convolution and linear layer, in the order of the network."""
+    kept = {} if masks is None else masks.densities()
+    return {name: kept.get(name, 1.0) for name in prunable(model)}
+
+
+def conclude(
+    run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subset | None, labels: dict[str, Any]
+) -> Result:
+    """Write the network, the masks, the ledger and, last of all, the results."""
+    model, masks, ledger = trainer.model, trainer.masks, trainer.ledger
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    run.write("model.safetensors", save(state))
+    if masks is not None:
+        run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
+    run.write("ledger.json", ledger.to_json())
+    evaluated = [line for line in run.metrics if "test_accuracy" in line]
+    last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
+    parameters = sum(p.numel() for p in model.parameters())
+    purposes = {name: costs for name, costs in ledger.by_purpose().items() if name != "monitor"}
+    drawn = subset is not None and len(subset) < len(data.train)
+    results = {
+        **labels,
+        "n": len(data.train),
+        "epochs": last["epoch"] + 1,
+        "k": len(subset) if subset is not None else len(data.train),
+        "steps": trainer.step,
+        **{
+            name: last.get(name)
+            for name in ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_loss")
+        },
+        "best_test_accuracy": max((line["test_accuracy"] for line in evaluated), default=None),
+        "noise_ratio": watch.noise_ratio(subset) if subset is not None and drawn else None,
+        "flops": ledger.flops(),
+        "flops_by_purpose": {name: costs["flops"] for name, costs in purposes.items()},
+        "seconds": ledger.seconds(),
+        "seconds_by_purpose": {name: costs["seconds"] for name, costs in purposes.items()},
+        "samples": {
+            name: {"trained": costs["trained"], "forward": costs["forward"]} for name, costs in purposes.items()
+        },
+        "epoch_equivalents": ledger.epoch_equivalents(len(data.train)),
+        "full_epoch_flops": 3 * trainer.flops.forward * len(data.train),
+        "parameters": parameters,
+        "kept_weights": parameters - (0 if masks is None else masks.total() - masks.kept()),
+        "density_by_layer": density_by_layer(model, masks),
+        "digest": {
+            "weights": digest(state),
+            "masks": None if masks is None else masks.digest(),
+            "subset": None if subset is None else digest({"rows": subset.rows, "weights": subset.weights}),
+        },
+    }
+    run.write("results.json", results)
+    return Result(model, masks, subset, run.metrics, results)
+
+
+def pool_summary(pool: Pool | None) -> dict[str, Any] | None:
+    """Describe a pool for a run's configuration: its size and a fingerprint of its ids, inputs and targets."""
+    return None if pool is None else {"size": len(pool), "fingerprint": pool.fingerprint()}

@@ -1,0 +1,170 @@
+"""What every recipe shares: its options, checked once, and the way from data to results."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from safetensors.torch import load_file
+from torch import nn
+
+from sartor.data.augment import Augment
+from sartor.errors import check_choice, check_range
+from sartor.losses import WEIGHTINGS
+from sartor.recipes.outcome import Result, Watch, conclude, pool_summary
+from sartor.recipes.setup import AUGMENTS, Data, pick_device, prepare_data, prepare_trainer
+from sartor.recipes.timetable import Slot
+from sartor.run import Run
+from sartor.train import Trainer, cosine
+from sartor.types import Pruner, Subset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """The options that all recipes have; the defaults are those of SWaST for CIFAR (Sec. 4.1)."""
+
+    name: ClassVar[str]
+    fewest_epochs: ClassVar[int] = 1
+
+    epochs: int = 300
+    """Epochs T, skipped ones included."""
+    batch_size: int = 128
+    """Samples in a mini-batch; an epoch is cut evenly into round(k / batch_size) of them."""
+    lr: float = 0.05
+    """Initial learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How the learning rate falls, epoch by epoch."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Optimiser; sgd is with Nesterov momentum."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    weight_decay: float = 5e-4
+    """Weight decay."""
+    weighting: Literal["mean", "batch", "none"] = "mean"
+    """How a subset's weights enter the loss: unbiased mean, normalised in each batch, or ignored."""
+    augment: Literal["auto", "none", "crop", "flip", "crop+flip"] = "auto"
+    """Augmentation while training; auto is the data set's own."""
+    holdout: float = 0.1
+    """Share of the training data cut off first, kept clean, and only watched (validation)."""
+    noise: float = 0.0
+    """Share of training labels that are made wrong; selectors are not told."""
+    noise_kind: Literal["other", "any"] = "other"
+    """A wrong label is any other class, or any class at all."""
+    evaluate_every: int = 1
+    """Epochs between two evaluations (test, validation, probe); the last epoch is always evaluated."""
+    probe: int = 2000
+    """Training samples, drawn once, whose loss is watched apart for right and wrong labels; 0 for none."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the training passes."""
+    channels_last: bool = True
+    """Keep images and convolution weights channels last: the same numbers up to rounding, faster."""
+    seed: int = 0
+    """Seed of everything random: initial weights, masks, order, noise, hold-out, selection."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise ConfigError for an option out of range."""
+        for option in ("epochs", "batch_size", "evaluate_every"):
+            check_range(option, getattr(self, option), 1, math.inf, high_open=True)
+        check_range("lr", self.lr, 0, math.inf, low_open=True, high_open=True)
+        check_range("momentum", self.momentum, 0, 1, high_open=True)
+        check_range("weight_decay", self.weight_decay, 0, math.inf, high_open=True)
+        check_range("holdout", self.holdout, 0, 1, high_open=True)
+        check_range("noise", self.noise, 0, 1, high_open=True)
+        check_range("probe", self.probe, 0, math.inf, high_open=True)
+        check_choice("schedule", self.schedule, ("cosine", "constant"))
+        check_choice("optimizer", self.optimizer, ("sgd", "adam", "adamw"))
+        check_choice("weighting", self.weighting, WEIGHTINGS)
+        check_choice("augment", self.augment, ("auto", *AUGMENTS))
+        check_choice("noise_kind", self.noise_kind, ("other", "any"))
+        check_choice("precision", self.precision, ("fp32", "bf16"))
+
+    @abstractmethod
+    def timetable(self, n: int) -> list[Slot]:
+        """Return what each epoch trains on, for a training pool of n samples."""
+
+    @abstractmethod
+    def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
+        """Train from the first epoch to the last; return the subset of the last one."""
+
+    def make_pruner(self) -> Pruner | None:
+        """Make the pruner; None where the network stays dense."""
+        return None
+
+    def selection_passes(self) -> tuple[bool, bool]:
+        """Tell whether a selection runs the network over all data, and whether over the subset once more."""
+        return False, False
+
+    def purpose_of(self, slot: Slot, started: bool) -> str:
+        """Name the ledger's purpose for an epoch's training; `started` = a subset has been drawn."""
+        return "train"
+
+    def lr_share(self, epoch: int, epochs: int) -> float:
+        """Return the share of the initial learning rate in an epoch."""
+        return cosine(epoch, epochs) if self.schedule == "cosine" else 1.0
+
+    def with_options(self, **options: Any) -> Self:
+        """Return the same recipe with other options."""
+        return dataclasses.replace(self, **options)
+
+    def fit(
+        self,
+        model: nn.Module,
+        train: object,
+        test: object | None = None,
+        *,
+        out: str | Path | None = None,
+        device: str = "auto",
+        augment: Augment | None = None,
+        save_every: float = 60.0,
+        labels: dict[str, Any] | None = None,
+        listener: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Result:
+        """Train `model` in place and return what came of it.
+
+        `train` and `test` are Pools, pairs (inputs, targets) of tensors or arrays, or map-style Datasets. With `out`,
+        everything is kept in that folder, and the same call goes on where an interrupted one stopped, bit for bit.
+        `augment` is what `augment="auto"` means; `labels` are written into the results as they are; `listener` is
+        called with every line of the metrics.
+        Raises: SartorError: for data, options or a folder that do not fit; Stopped: after a signal.
+        """
+        chosen = pick_device(device)
+        data = prepare_data(self, train, test, augment)
+        folder = None if out is None else Path(out)
+        with Run(folder, self.configuration(model, data), seed=self.seed, save_every=save_every) as run:
+            run.listener = listener
+            if run.results is not None and folder is not None:
+                model.load_state_dict(load_file(folder / "model.safetensors"))
+                return Result(model, None, None, run.metrics, run.results)
+            if data.train.noise is not None:
+                run.write("noise.json", data.train.noise.to_json(data.train))
+            trainer = prepare_trainer(self, run, model, data, chosen)
+            watch = Watch(trainer, data, every=self.evaluate_every, probe=self.probe)
+            subset = self.program(trainer, data, watch)
+            if trainer.pruner is not None and trainer.masks is not None:
+                trainer.pruner.finish(model, trainer.masks)
+            known = {"format": 1, "recipe": self.name, "arm": self.name, "match": "epochs"}
+            known |= {"seed": self.seed, "noise": self.noise, "data": "", "model": type(model).__name__, "command": ""}
+            return conclude(run, trainer, data, watch, subset, known | (labels or {}))
+
+    def configuration(self, model: nn.Module, data: Data) -> dict[str, Any]:
+        """Return all that decides the outcome of a run: options, data and the network's shape, not its machine."""
+        shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in model.state_dict().items()]
+        return {
+            "recipe": self.name,
+            **dataclasses.asdict(self),
+            "model": type(model).__name__,
+            "model_shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
+            "train": pool_summary(data.train),
+            "validation": pool_summary(data.validation),
+            "test": pool_summary(data.test),
+            "augmentation": dataclasses.asdict(data.augment),
+        }

@@ -1,0 +1,141 @@
+"""From what the user gives to what a recipe trains: pools cut and corrupted, a trainer with its costs counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from sartor.costs import Ledger, count_flops
+from sartor.data.augment import Augment
+from sartor.data.loader import Loader
+from sartor.data.noise import corrupt
+from sartor.data.pool import Pool, as_pool
+from sartor.data.split import hold_out
+from sartor.errors import ConfigError, DataError
+from sartor.run import Run
+from sartor.train import Trainer
+
+if TYPE_CHECKING:
+    from sartor.recipes.recipe import Recipe
+
+AUGMENTS = {
+    "none": Augment(),
+    "crop": Augment(crop=4),
+    "flip": Augment(flip=True),
+    "crop+flip": Augment(crop=4, flip=True),
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a recipe learns from and is watched on; `train` may hold wrong labels, the others do not."""
+
+    train: Pool
+    validation: Pool | None
+    test: Pool | None
+    augment: Augment
+
+
+def prepare_data(recipe: Recipe, train: object, test: object | None, augment: Augment | None = None) -> Data:
+    """Make pools of whatever was given, cut the hold-out first, then make labels wrong as asked.
+
+    Raises: DataError: where training samples have no label, or train and test disagree about classes.
+    """
+    pool = as_pool(train)
+    if len(pool.labelled_rows()) < len(pool):
+        missing = pool.ids_of(pool.rows[(pool.targets_of(pool.rows) < 0)][:3]) if pool.targets is not None else []
+        which = f", among them {', '.join(missing)}" if missing else ""
+        raise DataError(
+            f"{len(pool) - len(pool.labelled_rows())} of {len(pool)} training samples have no label{which}; "
+            "training needs all of them. Keep the labelled ones with pool.only(pool.labelled_rows())."
+        )
+    kept, validation = hold_out(pool, recipe.holdout, seed=recipe.seed)
+    if recipe.noise:
+        kept = corrupt(kept, recipe.noise, seed=recipe.seed, kind=recipe.noise_kind)
+    test_pool = None if test is None else test_like(pool, test)
+    chosen = (augment or Augment()) if recipe.augment == "auto" else AUGMENTS[recipe.augment]
+    if chosen != Augment() and len(pool.input_shape) != 3:
+        raise ConfigError(f"augment is {recipe.augment!r}; inputs of shape {pool.input_shape} are no images. Use none.")
+    return Data(kept, validation, test_pool, chosen)
+
+
+def test_like(train: Pool, test: object) -> Pool:
+    """Make a pool of the test data, read as the training data are. Raises: DataError: for other classes or shapes."""
+    pool = test if isinstance(test, Pool) else as_pool(test, preprocess=train.preprocess, classes=train.classes)
+    if pool.classes != train.classes:
+        raise DataError(f"the test data have {pool.classes} classes, the training data {train.classes}; give the same.")
+    return pool
+
+
+def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimiser that the recipe names over all trainable parameters."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ConfigError("the model has no parameter that requires a gradient; there is nothing to train.")
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            trainable,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+        )
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(trainable, lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def pick_device(device: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1`, `mps` into a device. Raises: ConfigError: when it is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {device!r} cannot be used here ({reason}); use auto or cpu.") from error
+    return torch.device(device)
+
+
+def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device) -> Trainer:
+    """Move the model, count its FLOPs, draw the masks, make the optimiser, and track all of it in the run."""
+    images = len(data.train.input_shape) == 3
+    channels_last = images and recipe.channels_last
+    model.to(device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    example = data.train.gather(data.train.rows[:1], device=device)
+    flops = count_flops(model, example)
+    optimizer = make_optimizer(recipe, model)
+    pruner = recipe.make_pruner()
+    masks = None if pruner is None else pruner.init(model, generator=run.generator("masks")).attach(optimizer)
+    run.track("model", model)
+    if masks is not None:
+        run.track("masks", masks)
+    run.track("optimizer", optimizer)
+    slots = recipe.timetable(len(data.train))
+    trainer = Trainer(
+        run=run,
+        model=model,
+        optimizer=optimizer,
+        loader=Loader(
+            data.train,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            augment=data.augment,
+            device=device,
+            channels_last=channels_last,
+        ),
+        flops=flops,
+        ledger=run.track("ledger", Ledger()),
+        total_steps=sum(slot.steps(recipe.batch_size) for slot in slots),
+        device=device,
+        lr=recipe.lr,
+        pruner=pruner,
+        masks=masks,
+        weighting=recipe.weighting,
+        precision=recipe.precision,
+    )
+    return run.track("trainer", trainer)

@@ -1,0 +1,42 @@
+"""The coreset of the moment, with the logits stored for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sartor.types import Subset
+
+
+def size_of(fraction: float, n: int) -> int:
+    """Turn a share of n samples into a number, once: floor(fraction * n + 1/2)."""
+    return math.floor(fraction * n + 0.5)
+
+
+@dataclass
+class Coreset:
+    """The subset that epochs train on, the epoch before which it was drawn (-1: not yet), its stored logits.
+
+    `logits` (k, c) and `keep` (k,) are in the subset's order.
+    """
+
+    subset: Subset
+    drawn: int = -1
+    logits: Tensor | None = None
+    keep: Tensor | None = None
+
+    def replace(self, subset: Subset, epoch: int, logits: Tensor | None = None, keep: Tensor | None = None) -> None:
+        """Take a new subset, drawn before `epoch`."""
+        self.subset, self.drawn, self.logits, self.keep = subset, epoch, logits, keep
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and numbers."""
+        subset = {"rows": self.subset.rows, "weights": self.subset.weights, "scale": self.subset.scale}
+        return {"subset": subset, "drawn": self.drawn, "logits": self.logits, "keep": self.keep}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.replace(Subset(**state["subset"]), state["drawn"], state["logits"], state["keep"])

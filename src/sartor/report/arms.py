@@ -1,0 +1,69 @@
+"""What each arm of a comparison is, in words, and the colour and marker that it has everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+JOINT = "swast"
+"""Arms whose names begin so select samples and prune weights together."""
+
+
+@dataclass(frozen=True)
+class ArmStyle:
+    """The look of an arm: colour and marker say which, a hollow marker and dashes say `with an addition`."""
+
+    colour: str
+    marker: str
+    text: str
+    hollow: bool = False
+
+
+# Okabe and Ito's colours, with grey, brown and a lighter blue so that all can be read on white and on near-black.
+_KNOWN = {
+    "dense": ArmStyle("#8a8f98", "o", "all samples, all weights"),
+    "dense-steps": ArmStyle("#a0764c", "s", "all samples, all weights, only as many steps as the coreset arms"),
+    "random": ArmStyle("#cc79a7", "v", "a random coreset, drawn once"),
+    "redrawn": ArmStyle("#56b4e9", "^", "a random coreset, drawn anew at every selection"),
+    "coreset-only": ArmStyle("#3779d6", "D", "a chosen coreset, all weights"),
+    "prune-only": ArmStyle("#e69f00", "P", "all samples, pruned weights"),
+    "swast-trim": ArmStyle("#009e73", "h", "joint: a chosen coreset, pruned classifier"),
+    "swast-cut": ArmStyle("#d55e00", "X", "joint: a chosen coreset, pruned backbone and classifier, state preservation"),
+}
+_FURTHER = ("#9b6bd3", "#7a9a01", "#00a5b5", "#c2506e", "#6c7fb0", "#b58b00")
+_ADDITIONS = {"preserve": "with state preservation"}
+
+
+def is_joint(arm: str) -> bool:
+    """Tell whether this arm selects and prunes together."""
+    return arm.startswith(JOINT)
+
+
+def arm_order(arms: Iterable[str], given: Iterable[str] = ()) -> list[str]:
+    """Return the distinct arms: first in the given order, then in ours, additions after their base, others by name."""
+    given, known = list(given), list(_KNOWN)
+
+    def rank(arm: str) -> tuple[int, int, str]:
+        base = arm.partition("+")[0]
+        return (
+            given.index(arm) if arm in given else len(given),
+            known.index(base) if base in known else len(known),
+            arm,
+        )
+
+    return sorted(set(arms), key=rank)
+
+
+def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
+    """Give every arm its style; arms that are not known here take further colours in order of name."""
+    bases = sorted({arm.partition("+")[0] for arm in arms} - _KNOWN.keys())
+    further = {base: ArmStyle(_FURTHER[i % len(_FURTHER)], "o", base) for i, base in enumerate(bases)}
+    styles = {}
+    for arm in arms:
+        base, _, addition = arm.partition("+")
+        style = {**_KNOWN, **further}[base]
+        if addition:
+            text = _ADDITIONS.get(addition, f"with {addition}")
+            style = replace(style, text=f"{style.text}, {text}", hollow=True)
+        styles[arm] = style
+    return styles

@@ -1,0 +1,235 @@
+"""Find finished runs below some folders, read them, and name those that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sartor.errors import DataError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """One finished run. Accuracies and noise are shares in [0, 1]; FLOPs and seconds leave monitoring out.
+
+    `epochs` and `selections` are the lines of metrics.jsonl by kind. `comparison` is the folder whose compare.json
+    the run stands under, or "". `matched_arm` is the arm whose cost the run was given, where `match` is "cost".
+    """
+
+    folder: Path
+    comparison: str
+    arm: str
+    match: str
+    matched_arm: str | None
+    seed: int
+    data: str
+    model: str
+    noise: float
+    test_accuracy: float
+    best_test_accuracy: float | None
+    noise_ratio: float | None
+    flops: float
+    flops_by_purpose: dict[str, float]
+    seconds: float
+    seconds_by_purpose: dict[str, float]
+    epoch_equivalents: float | None
+    parameters: int | None
+    kept_weights: int | None
+    density_by_layer: dict[str, float]
+    command: str
+    epochs: tuple[dict[str, Any], ...]
+    selections: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What compare.json says: the arms in order, the two arms that others are held against, the runs to expect."""
+
+    arms: tuple[str, ...] = ()
+    baseline: str = "coreset-only"
+    random: str = "redrawn"
+    seeds: tuple[int, ...] = ()
+    noises: tuple[float, ...] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All runs that could be read, the comparisons they belong to by folder, and what had to be left out."""
+
+    runs: tuple[RunRecord, ...]
+    comparisons: dict[str, Comparison]
+    warnings: tuple[str, ...]
+
+    def comparison_of(self, folder: str) -> Comparison:
+        """Return the comparison of that folder, or the usual one for runs that stand alone."""
+        return self.comparisons.get(folder, Comparison())
+
+
+def collect(folders: Sequence[Path]) -> Collection:
+    """Read every run below `folders`; unfinished, damaged and doubled runs become warnings.
+
+    Raises: DataError: when a folder is missing or no finished run is found.
+    """
+    roots = [Path(folder).resolve() for folder in folders]
+    for root in roots:
+        if not root.is_dir():
+            raise DataError(f"there is no folder {root}; give folders of runs or of comparisons.")
+    warnings: list[str] = []
+    comparisons = _read_comparisons(roots, warnings)
+    runs: dict[tuple[object, ...], RunRecord] = {}
+    for folder in _run_folders(roots):
+        try:
+            run = _read_run(folder, _comparison_above(folder, comparisons), warnings)
+        except (DataError, OSError) as error:
+            warnings.append(str(error))
+            continue
+        if run is None:
+            continue
+        key = (run.comparison, run.data, run.model, run.noise, run.match, run.matched_arm, run.arm, run.seed)
+        if key in runs:
+            first = runs[key].folder
+            warnings.append(f"{folder} repeats arm and seed of {first} and was left out; report them apart.")
+        else:
+            runs[key] = run
+    if not runs:
+        where = ", ".join(str(root) for root in roots) or "no folder"
+        raise DataError(f"no finished run was found below {where}; give folders that hold results.json.")
+    for folder_name, comparison in comparisons.items():
+        warnings.extend(_absent(folder_name, comparison, list(runs.values())))
+    return Collection(tuple(runs.values()), comparisons, tuple(warnings))
+
+
+def _run_folders(roots: Sequence[Path]) -> list[Path]:
+    names = ("config.json", "results.json")
+    return sorted({path.parent for root in roots for name in names for path in root.rglob(name)})
+
+
+def _read_comparisons(roots: Sequence[Path], warnings: list[str]) -> dict[str, Comparison]:
+    found = {}
+    for path in sorted({path for root in roots for path in root.rglob("compare.json")}):
+        try:
+            raw = _read_json(path)
+            found[str(path.parent)] = Comparison(
+                arms=tuple(str(arm) for arm in raw.get("arms", ())),
+                baseline=str(raw.get("baseline", Comparison.baseline)),
+                random=str(raw.get("random", Comparison.random)),
+                seeds=tuple(int(seed) for seed in raw.get("seeds", ())),
+                noises=tuple(float(noise) for noise in raw.get("noises", ())),
+                command=str(raw.get("command", "")),
+            )
+        except (DataError, TypeError, ValueError) as error:
+            warnings.append(f"{path} was not used: {error}")
+    return found
+
+
+def _comparison_above(folder: Path, comparisons: dict[str, Comparison]) -> str:
+    return next((str(above) for above in (folder, *folder.parents) if str(above) in comparisons), "")
+
+
+def _absent(folder: str, comparison: Comparison, runs: Sequence[RunRecord]) -> list[str]:
+    """Name the runs that compare.json lists but that have no folder (those with one were named before)."""
+    there = {(run.noise, run.arm, run.match, run.seed) for run in runs if run.comparison == folder}
+    absent = []
+    for noise in comparison.noises:
+        for name in comparison.arms:
+            arm, _, cost = name.partition("@")
+            for seed in comparison.seeds:
+                path = Path(folder, f"noise-{noise:g}", name, f"seed-{seed}")
+                if (noise, arm, "cost" if cost else "epochs", seed) not in there and not path.is_dir():
+                    absent.append(f"{name} (noise {noise:g}, seed {seed})")
+    if not absent:
+        return []
+    more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+    return [f"{folder} lists runs that are not there: {', '.join(absent[:3])}{more}."]
+
+
+def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord | None:
+    """Read one run folder; None for a report's own folder, whose results.json holds rows."""
+    path = folder / "results.json"
+    if not path.is_file():
+        raise DataError(f"{folder} holds an unfinished run and was left out; start it again to finish it.")
+    raw = _read_json(path)
+    if "rows" in raw:
+        return None
+    if raw.get("format") != FORMAT:
+        raise DataError(f"{path} has format {raw.get('format')!r}; this version reads format {FORMAT}.")
+    try:
+        lines = _read_lines(folder / "metrics.jsonl", warnings)
+        return RunRecord(
+            folder=folder,
+            comparison=comparison,
+            arm=str(raw["arm"]),
+            match=str(raw["match"]),
+            matched_arm=str(raw["matched_arm"]) if raw.get("matched_arm") else None,
+            seed=int(raw["seed"]),
+            data=str(raw["data"]),
+            model=str(raw["model"]),
+            noise=float(raw.get("noise") or 0.0),
+            test_accuracy=_accuracy(raw),
+            best_test_accuracy=_optional(raw, "best_test_accuracy"),
+            noise_ratio=_optional(raw, "noise_ratio"),
+            flops=float(raw["flops"]),
+            flops_by_purpose=_numbers(raw, "flops_by_purpose"),
+            seconds=float(raw["seconds"]),
+            seconds_by_purpose=_numbers(raw, "seconds_by_purpose"),
+            epoch_equivalents=_optional(raw, "epoch_equivalents"),
+            parameters=None if raw.get("parameters") is None else int(raw["parameters"]),
+            kept_weights=None if raw.get("kept_weights") is None else int(raw["kept_weights"]),
+            density_by_layer=_numbers(raw, "density_by_layer"),
+            command=str(raw.get("command", "")),
+            epochs=tuple(line for line in lines if line.get("kind") == "epoch"),
+            selections=tuple(line for line in lines if line.get("kind") == "selection"),
+        )
+    except KeyError as error:
+        raise DataError(f"{path} has no {error.args[0]!r}; the run was left out.") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} holds a value of the wrong kind ({error}); the run was left out.") from error
+
+
+def _accuracy(raw: dict[str, Any]) -> float:
+    accuracy = float(raw["test_accuracy"])
+    if not 0 <= accuracy <= 1:
+        raise ValueError(f"test_accuracy is {accuracy:g}; it must be a share in [0, 1]")
+    return accuracy
+
+
+def _optional(raw: dict[str, Any], key: str) -> float | None:
+    return None if raw.get(key) is None else float(raw[key])
+
+
+def _numbers(raw: dict[str, Any], key: str) -> dict[str, float]:
+    return {str(name): float(value) for name, value in (raw.get(key) or {}).items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is damaged ({error}); it was left out.") from error
+    if not isinstance(raw, dict):
+        raise DataError(f"{path} holds {type(raw).__name__}; it must hold an object.")
+    return raw
+
+
+def _read_lines(path: Path, warnings: list[str]) -> list[dict[str, Any]]:
+    """Read the JSON lines up to the first damaged one, which is named in `warnings`."""
+    if not path.is_file():
+        warnings.append(f"{path} is missing; its run has no curves.")
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            line = None
+        if not isinstance(line, dict):
+            warnings.append(f"{path} is damaged at line {number}; its curves end there.")
+            break
+        lines.append(line)
+    return lines

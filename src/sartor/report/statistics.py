@@ -1,0 +1,71 @@
+"""Means, t-intervals and differences paired by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import stdtrit
+
+Outcome = Literal["better", "worse", "unclear", "unknown"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n values with the ends of its t-interval; the ends are NaN where n is 1."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval: the number behind the +- sign."""
+        return (self.high - self.low) / 2
+
+    @property
+    def outcome(self) -> Outcome:
+        """Read the interval as a difference in which more is better.
+
+        `better` and `worse` mean that the interval leaves out 0, `unclear` that it holds 0 (no difference could be
+        shown, which is not the same as there being none), `unknown` that a single value gives no interval.
+        """
+        if math.isnan(self.low):
+            return "unknown"
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "unclear"
+
+
+def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Return the mean of `values` with Student's t-interval at `level` (n - 1 degrees of freedom).
+
+    Raises: ValueError: when there are no values.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("values is empty; a mean needs at least one.")
+    sample = np.asarray(values, dtype=np.float64)
+    mean = float(sample.mean())
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    half = float(stdtrit(n - 1, (1 + level) / 2) * sample.std(ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def paired_difference(
+    first: Mapping[int, float], second: Mapping[int, float], *, level: float = 0.95
+) -> Interval | None:
+    """Return the interval of first - second over the seeds that both have, or None where they share none.
+
+    A pair shares its seed, and so its noise and its initial weights; what they have in common cancels out.
+    Differences are rounded at 1e-9, so that rounding errors of equal numbers are not read as a difference.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return None
+    return mean_interval([round(first[seed] - second[seed], 9) for seed in seeds], level=level)

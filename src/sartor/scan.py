@@ -1,0 +1,416 @@
+"""Scan: what one pass of a model over a pool has seen, and all that a selector may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sartor.errors import ConfigError, SelectionError, nearest
+from sartor.types import Inputs
+
+if TYPE_CHECKING:
+    from sartor.data.pool import Pool
+
+Array = Tensor | NDArray[Any]
+FORWARD_PARTS = frozenset({"logits", "features"})
+"""Parts that cost a forward pass over the pool."""
+SUPPLIERS: Mapping[str, str] = {
+    "logits": "scan the pool with needs={'logits'}, or give Scan.from_arrays(logits=...)",
+    "features": "scan the pool with needs={'features'}, or give Scan.from_arrays(features=...)",
+    "targets": "use a pool with targets and needs={'targets'}, or give Scan.from_arrays(targets=...)",
+    "members": "give Scan.from_arrays(members=...), one scan for each snapshot, dropout pass or network",
+    "validation": "give scan(..., validation=POOL), or Scan.from_arrays(validation=...)",
+    "labelled": "give Scan.from_arrays(labelled=...), the rows that have labels already",
+    "history": "give Scan.from_arrays(history=...), the records of the training so far",
+    "gradients": "give Scan.from_arrays(gradients=...), one row for each sample",
+    "progress": "give scan(..., progress=...), the share of the training that is done",
+    "lr": "give scan(..., lr=...), the learning rate of the moment",
+}
+"""All parts that a scan can hold, and what to do where one is missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A pool as a model sees it at one moment: per-sample parts in the order of `rows`, on the CPU.
+
+    Reading a part that is not there raises SelectionError, which says who supplies it. Positions count within the
+    scan; rows are those of the root pool, ascending. Make one with `scan` or with `Scan.from_arrays`.
+    """
+
+    rows: Int64[Tensor, "n"]
+    parts: Mapping[str, Any]
+    head_bias: bool = True
+    """Whether the Linear that makes the logits has a bias, so that its gradient has a bias row."""
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        logits: Array | None = None,
+        features: Array | None = None,
+        targets: Array | None = None,
+        rows: Array | None = None,
+        head_bias: bool = True,
+        members: Sequence[Scan] = (),
+        validation: Scan | None = None,
+        labelled: Array | None = None,
+        history: Any = None,
+        gradients: Array | None = None,
+        progress: float | None = None,
+        lr: float | None = None,
+    ) -> Scan:
+        """Make a scan of arrays or tensors that were computed elsewhere; rows default to 0, 1, 2, ...
+
+        Rows may come in any order: the samples are sorted by row.
+        Raises: SelectionError: for lengths that differ, rows given twice, values that are not finite, labels out of
+            range (all name the rows).
+        """
+        samples = {"logits": logits, "features": features, "targets": targets, "gradients": gradients}
+        arrays = {name: torch.as_tensor(array).detach().cpu() for name, array in samples.items() if array is not None}
+        others = {"validation": validation, "history": history, "progress": progress, "lr": lr}
+        given = {name: value for name, value in others.items() if value is not None}
+        if labelled is not None:
+            given["labelled"] = torch.as_tensor(labelled).cpu().to(torch.int64)
+        if members:
+            given["members"] = tuple(members)
+        if rows is None and not arrays and not members:
+            raise SelectionError("the scan holds no samples; give logits, features, targets or rows.")
+        size = len(next(iter(arrays.values()))) if arrays else len(members[0]) if members else 0
+        index = torch.arange(size) if rows is None else torch.as_tensor(rows).cpu().to(torch.int64)
+        index, order = index.sort(stable=True)
+        _check_lengths(arrays, index)
+        return cls(index, _checked({**given, **{k: v[order] for k, v in arrays.items()}}, index, _as_rows), head_bias)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def has(self, part: str) -> bool:
+        """Tell whether the scan holds a part."""
+        return part in self.parts
+
+    def _part(self, name: str) -> Any:
+        if name not in self.parts:
+            raise SelectionError(f"the scan has no {name}; {SUPPLIERS[name]}.")
+        return self.parts[name]
+
+    @property
+    def logits(self) -> Float[Tensor, "n c"]:
+        """What the model says of each sample, before softmax."""
+        logits: Tensor = self._part("logits")
+        return logits
+
+    @property
+    def features(self) -> Float[Tensor, "n d"]:
+        """What goes into the Linear that makes the logits."""
+        features: Tensor = self._part("features")
+        return features
+
+    @property
+    def targets(self) -> Int64[Tensor, "n"]:
+        """Given labels, wrong ones included."""
+        targets: Tensor = self._part("targets")
+        return targets
+
+    @property
+    def members(self) -> tuple[Scan, ...]:
+        """Scans of the same rows by other networks: snapshots, dropout passes, a committee."""
+        members: tuple[Scan, ...] = self._part("members")
+        return members
+
+    @property
+    def validation(self) -> Scan:
+        """A scan of held-out samples by the same model."""
+        validation: Scan = self._part("validation")
+        return validation
+
+    @property
+    def labelled(self) -> Int64[Tensor, "m"]:
+        """Root rows that have labels already."""
+        labelled: Tensor = self._part("labelled")
+        return labelled
+
+    @property
+    def history(self) -> Any:
+        """Per-sample records of the training so far."""
+        return self._part("history")
+
+    @property
+    def gradients(self) -> Float[Tensor, "n p"]:
+        """Per-sample gradients, where a caller computed them."""
+        gradients: Tensor = self._part("gradients")
+        return gradients
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, in [0, 1]."""
+        return float(self._part("progress"))
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the moment."""
+        return float(self._part("lr"))
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: of the logits, or else the largest label and one."""
+        return self.logits.shape[1] if self.has("logits") else int(self.targets.max()) + 1
+
+    def at(self, rows: Int64[Tensor, "m"]) -> Int64[Tensor, "m"]:
+        """Return the positions of root rows. Raises: SelectionError: for a row that the scan does not hold."""
+        positions = torch.searchsorted(self.rows, rows).clamp(max=len(self) - 1)
+        missing = rows[self.rows[positions] != rows]
+        if len(missing):
+            raise SelectionError(f"the scan does not hold {_few(_as_rows(missing))}; ask for rows of scan.rows.")
+        return positions
+
+    def errors(self, index: slice | Int64[Tensor, "b"]) -> Float[Tensor, "b c"]:
+        """Return softmax - onehot (float32) of some positions: the gradient of cross-entropy in the logits.
+
+        Computed when asked for and never kept: ask by block or by class.
+        """
+        errors = self.logits[index].float().softmax(1)
+        errors[torch.arange(len(errors)), self.targets[index]] -= 1
+        return errors
+
+    def blocks(self, size: int = 16384) -> Iterator[slice]:
+        """Yield slices that cover all positions, so that large scans are worked through in little memory."""
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
+
+
+def scan(
+    model: nn.Module,
+    pool: Pool,
+    *,
+    needs: Iterable[str],
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    head: str | None = None,
+    progress: float | None = None,
+    lr: float | None = None,
+    validation: Pool | None = None,
+    channels_last: bool = False,
+) -> Scan:
+    """Collect what `needs` names in one pass over the pool's rows: eval mode, no gradients, no augmentation.
+
+    The model is left as it was: training flags, random states, buffers, gradients, hooks. Without logits or features
+    among the needs it is not run at all. Features are the input of the Linear whose output is the logits; where the
+    model changes that output before it returns it, name the Linear: head="classifier". Inputs go to `device`, by default the model's.
+    Raises: ConfigError: for an unknown need or head. SelectionError: for a need that nothing supplies, samples
+        without a label, outputs that are not finite or not (batch, classes), a head that cannot be found.
+    """
+    wanted = _checked_needs(needs, progress=progress, lr=lr, validation=validation)
+    if len(pool.rows) == 0:
+        raise SelectionError("the pool has no rows, so there is nothing to scan; give a pool with samples.")
+    parts: dict[str, Any] = {k: v for k, v in {"progress": progress, "lr": lr}.items() if v is not None}
+    head_bias = True
+    if wanted & FORWARD_PARTS:
+        place = torch.device(device) if device is not None else _device_of(model)
+        tap = _HeadTap(model, head) if "features" in wanted else None
+        try:
+            with undisturbed(model):
+                outputs = _run(model, _batches(pool, batch_size, place, channels_last), tap, len(pool.rows))
+        finally:
+            if tap is not None:
+                tap.remove()
+        parts.update({name: value for name, value in outputs.items() if name in wanted})
+        head_bias = tap.bias if tap is not None else True
+    if "targets" in wanted:
+        parts["targets"] = _targets_of(pool)
+    if validation is not None and "validation" in wanted:
+        options: dict[str, Any] = {"batch_size": batch_size, "device": device, "head": head}
+        needs = wanted & (FORWARD_PARTS | {"targets"})
+        parts["validation"] = scan(model, validation, needs=needs, channels_last=channels_last, **options)
+    return Scan(pool.rows, _checked(parts, pool.rows, pool.ids_of), head_bias)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Hold a model in eval mode without gradients; each submodule's own mode and the random states come back."""
+    modes = {module: module.training for module in model.modules()}
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        try:
+            model.eval()
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+
+class _HeadTap:
+    """Catches what goes into the Linear that makes the logits; finds that Linear at the first batch unless named."""
+
+    def __init__(self, model: nn.Module, name: str | None) -> None:
+        self.linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+        self.name = name
+        self.calls: dict[str, tuple[Tensor, Tensor]] = {}
+        if name is not None and name not in self.linears:
+            known = ", ".join(self.linears) or "none"
+            hint = nearest(name, self.linears)
+            raise ConfigError(f"head is {name!r}; it must name one of the model's Linear modules: {known}.{hint}")
+        self.handles = {
+            path: module.register_forward_hook(partial(self._note, path), with_kwargs=True)
+            for path, module in self.linears.items()
+            if name in (None, path)
+        }
+
+    @property
+    def bias(self) -> bool:
+        return self.name is None or self.linears[self.name].bias is not None
+
+    def take(self, logits: Tensor) -> Tensor:
+        """Return the features of the batch that has just run."""
+        if self.name is None:
+            self.name = next((path for path, (_, made) in self.calls.items() if made is logits), None)
+            if self.name is None:
+                known = ", ".join(self.linears) or "none"
+                raise SelectionError(
+                    f"no Linear returns the model's output as it is, so the features are unknown; name the Linear that "
+                    f"makes the logits with head=NAME, one of: {known}."
+                )
+            for path, handle in self.handles.items():
+                if path != self.name:
+                    handle.remove()
+        found = self.calls.get(self.name)
+        self.calls.clear()
+        if found is None or found[1].shape != logits.shape:
+            shape = "did not run" if found is None else f"returns {tuple(found[1].shape)}"
+            raise SelectionError(
+                f"head {self.name!r} {shape} but the logits are {tuple(logits.shape)}; name the Linear that makes them."
+            )
+        return found[0]
+
+    def remove(self) -> None:
+        """Leave the model without a trace."""
+        self.calls.clear()
+        for handle in self.handles.values():
+            handle.remove()
+
+    def _note(self, path: str, _: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
+        if output.ndim == 2:
+            self.calls[path] = (args[0] if args else kwargs["input"], output)
+
+
+def forward(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Call a module on a tensor, a tuple (positional arguments) or a dict (keyword arguments)."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def _batches(pool: Pool, batch_size: int, device: torch.device, channels_last: bool) -> Iterator[tuple[slice, Inputs]]:
+    for start in range(0, len(pool.rows), batch_size):
+        window = slice(start, min(start + batch_size, len(pool.rows)))
+        inputs = pool.gather(pool.rows[window], device)
+        if channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        yield window, inputs
+
+
+def _run(model: nn.Module, batches: Iterable[tuple[slice, Inputs]], tap: _HeadTap | None, n: int) -> dict[str, Tensor]:
+    """Fill float32 tables of logits, and of features where a tap is given."""
+    tables: dict[str, Tensor] = {}
+    for window, inputs in batches:
+        logits = forward(model, inputs)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != window.stop - window.start:
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise SelectionError(f"the model returns {found}; a scan needs a tensor of logits, (batch, classes).")
+        found = {"logits": logits} if tap is None else {"logits": logits, "features": tap.take(logits)}
+        for name, values in found.items():
+            if name not in tables:
+                tables[name] = torch.empty(n, values.shape[1])
+            tables[name][window] = values.float().cpu()
+    return tables
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _checked_needs(needs: Iterable[str], **given: Any) -> frozenset[str]:
+    wanted = frozenset(needs)
+    for name in sorted(wanted):
+        if name not in SUPPLIERS:
+            raise ConfigError(f"there is no part {name!r}; known: {', '.join(SUPPLIERS)}.{nearest(name, SUPPLIERS)}")
+        if name not in FORWARD_PARTS | {"targets"} and given.get(name) is None:
+            raise SelectionError(f"a scan of the pool does not bring {name}; {SUPPLIERS[name]}.")
+    return wanted
+
+
+def _targets_of(pool: Pool) -> Tensor:
+    if pool.targets is None:
+        raise SelectionError("the pool has no targets but the selection needs them; choose a selector without labels.")
+    targets = pool.targets_of(pool.rows)
+    if bool((targets < 0).any()):
+        missing = pool.ids_of(pool.rows[targets < 0])
+        raise SelectionError(f"{_few(missing)} have no label but the selection needs it; scan labelled rows only.")
+    return targets
+
+
+def _as_rows(rows: Tensor) -> list[str]:
+    return [f"row {row}" for row in rows.tolist()]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _check_lengths(arrays: Mapping[str, Tensor], rows: Tensor) -> None:
+    for name, array in arrays.items():
+        if array.ndim != (1 if name == "targets" else 2):
+            shape = "(n,)" if name == "targets" else "(n, values)"
+            raise SelectionError(f"{name} have shape {tuple(array.shape)}; give {shape}, a row for each sample.")
+        if len(array) != len(rows):
+            raise SelectionError(f"{name} hold {len(array)} samples but there are {len(rows)} rows; give one for each.")
+    if len(rows) == 0:
+        raise SelectionError("the scan holds no samples; give at least one.")
+    twice = rows[1:][rows[1:] == rows[:-1]]
+    if len(twice) or int(rows[0]) < 0:
+        found = _as_rows(twice if len(twice) else rows[:1])
+        raise SelectionError(f"{_few(found)} cannot be used; rows are distinct and not negative.")
+
+
+def _checked(parts: dict[str, Any], rows: Tensor, naming: Callable[[Tensor], list[str]]) -> dict[str, Any]:
+    """Return the parts as float32 or float64 and int64, their values checked."""
+    for name in ("logits", "features", "gradients"):
+        if name in parts:
+            values = parts[name] if parts[name].dtype == torch.float64 else parts[name].float()
+            bad = ~values.isfinite().all(dim=1)
+            if bool(bad.any()):
+                which = _few(naming(rows[bad]))
+                raise SelectionError(
+                    f"the {name} of {which} are not finite; the network has diverged, or mend those samples."
+                )
+            parts[name] = values
+    if "targets" in parts:
+        parts["targets"] = _checked_targets(parts["targets"], parts.get("logits"), rows, naming)
+    if any(not torch.equal(member.rows, rows) for member in parts.get("members", ())):
+        raise SelectionError("the members of the scan hold other rows than the scan; scan the same pool with each.")
+    if not 0 <= parts.get("progress", 0.0) <= 1:
+        raise SelectionError(f"progress is {parts['progress']:g}; it must lie in [0, 1], the share of training done.")
+    return parts
+
+
+def _checked_targets(
+    targets: Tensor, logits: Tensor | None, rows: Tensor, naming: Callable[[Tensor], list[str]]
+) -> Tensor:
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise SelectionError(f"targets are {targets.dtype}; they must be whole numbers from 0.")
+    targets = targets.to(torch.int64)
+    classes = logits.shape[1] if logits is not None else int(np.iinfo(np.int64).max)
+    bad = (targets < 0) | (targets >= classes)
+    if bool(bad.any()):
+        found = _few([f"{name} has {label}" for name, label in zip(naming(rows[bad]), targets[bad].tolist())])
+        allowed = f"[0, {classes - 1}]" if logits is not None else "0, 1, 2, ..."
+        raise SelectionError(f"labels out of range: {found}; they must lie in {allowed}, the model's classes.")
+    return targets

@@ -1,0 +1,111 @@
+"""The few types that everything else speaks, and the legend of dimensions.
+
+Dimensions in shapes: n pool, k kept, b batch, c classes, d features, o/i channels out/in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sartor.prune.masks import Masks
+    from sartor.scan import Scan
+
+Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+"""What a module takes: a tensor, a tuple (passed as positional arguments) or a dict (as keyword arguments)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """A weighted choice of pool rows: rows ascending and distinct, weights positive with mean 1.
+
+    The solver's own weights are `weights * scale`; a selector without weights has ones and scale 1.
+    """
+
+    rows: Int64[Tensor, "k"]
+    weights: Float[Tensor, "k"]
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, rows: Int64[Tensor, "k"], weights: Float[Tensor, "k"] | None = None) -> Subset:
+        """Make a Subset of rows in any order and the solver's raw weights (ones if not given)."""
+        rows, order = rows.detach().cpu().to(torch.int64).sort()
+        if weights is None:
+            return cls(rows, torch.ones(len(rows)), 1.0)
+        raw = weights.detach().cpu().double()[order]
+        scale = float(raw.mean())
+        return cls(rows, (raw / scale).float(), scale)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@runtime_checkable
+class Selector(Protocol):
+    """Chooses k rows of a scan. `needs` names the parts of the scan that it reads."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Parts out of {logits, features, targets, members, validation, labelled, history, gradients, progress, lr}."""
+        ...
+
+    def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:
+        """Return exactly k distinct rows out of `scan.rows`."""
+        ...
+
+
+@runtime_checkable
+class EpochSampler(Protocol):
+    """Chooses, without a scan, what the next epoch trains on: a Subset of free size."""
+
+    def due(self, epoch: int) -> bool:
+        """Tell whether a new subset is drawn before this epoch (0 = the first epoch that the sampler governs)."""
+        ...
+
+    def sample(self, rows: Int64[Tensor, "n"], k: int, *, generator: torch.Generator) -> Subset:
+        """Return the rows for the coming epochs."""
+        ...
+
+
+@runtime_checkable
+class Pruner(Protocol):
+    """Decides which weights live, before and while the network trains."""
+
+    @property
+    def passes(self) -> int:
+        """Forward-backward passes per optimiser step; each loss is divided by it."""
+        ...
+
+    def init(
+        self,
+        model: nn.Module,
+        *,
+        generator: torch.Generator,
+        batches: Iterable[Any] | None = None,
+        loss: Callable[..., Tensor] | None = None,
+    ) -> Masks:
+        """Make the first masks and enforce them on `model`'s own parameters."""
+        ...
+
+    def forward(self, model: nn.Module, masks: Masks) -> AbstractContextManager[None]:
+        """Surround a forward and backward pass; does nothing for most pruners."""
+        ...
+
+    def update(self, masks: Masks, *, step: int, total_steps: int) -> bool:
+        """Move the masks if it is time, between backward and the optimiser's step; False asks to skip that step."""
+        ...
+
+    def moves(self, step: int, total_steps: int) -> bool:
+        """Tell whether the update at this step moves the masks, and so needs the dense gradient."""
+        ...
+
+    def finish(self, model: nn.Module, masks: Masks) -> None:
+        """Settle the masks after the last step; does nothing for most pruners."""
+        ...
