@@ -131,7 +131,7 @@ class TestIdxSets:
             (lambda content: content[:9], "ends within its first 16 bytes"),
             (lambda content: content[:-1], r"holds 519 bytes but announces 520 \(shape \(12, 6, 7\)\)"),
             (lambda content: content + b"\0", "holds 521 bytes but announces 520"),
-            (lambda content: content[:4] + struct.pack(">I", 11) + content[8:], "announces 478"),
+            (lambda content: content[:4] + struct.pack(">I", 11) + content[8:], "holds 520 bytes but announces 478"),
         ],
     )
     def test_damaged_images_name_the_file(self, tmp_path: Path, damage: object, message: str) -> None:

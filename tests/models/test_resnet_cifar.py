@@ -73,7 +73,7 @@ def test_the_padding_shortcut_by_hand() -> None:
 
 def test_convolutions_start_as_he_et_al_propose() -> None:
     torch.manual_seed(0)
-    weight = MODELS.build("resnet8(width=64)", classes=10, input_shape=(3, 8, 8)).stage3[0].conv2.weight
+    weight = MODELS.build("resnet8(width=64)", classes=10, input_shape=(3, 8, 8)).stage3[0].conv2.weight.detach()
     assert float(weight.std()) == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)
 
 

@@ -8,7 +8,7 @@ import math
 def literal_densities(shapes: dict[str, tuple[int, ...]], sparsity: float, *, kernel: bool = True) -> dict[str, float]:
     """Return the density of each layer; zeros are rounded down layer by layer, as the original counts them."""
     dense: set[str] = set()
-    while True:
+    while len(dense) < len(shapes):
         divisor, right_side, raw = 0.0, 0.0, {}
         for name, shape in shapes.items():
             size = math.prod(shape)
@@ -25,3 +25,4 @@ def literal_densities(shapes: dict[str, tuple[int, ...]], sparsity: float, *, ke
         if largest * epsilon <= 1:
             return {name: 1.0 if name in dense else epsilon * raw[name] for name in shapes}
         dense |= {name for name, value in raw.items() if value == largest}
+    return dict.fromkeys(shapes, 1.0)

@@ -20,7 +20,9 @@ _FINAL = {  # last-epoch accuracy in % without and with 20 % wrong labels, share
 _N, _K, _EPOCHS, _WARMUP, _FORWARD = 1167, 233, 40, 4, 1.2e6
 
 
-def results(arm: str, seed: int, noise: float, *, match: str = "epochs", matched_arm: str | None = None, **more: Any) -> dict[str, Any]:
+def results(
+    arm: str, seed: int, noise: float, *, match: str = "epochs", matched_arm: str | None = None, **more: Any
+) -> dict[str, Any]:
     """Return the contents of a results.json."""
     base = arm.partition("+")[0]
     draw = np.random.default_rng([seed, len(arm), int(100 * noise), match == "cost"])
@@ -30,7 +32,10 @@ def results(arm: str, seed: int, noise: float, *, match: str = "epochs", matched
     small = base in {"random", "redrawn", "coreset-only", "swast-trim", "swast-cut"}
     pruned, cut = base in {"prune-only", "swast-cut", "swast-trim"}, base in {"prune-only", "swast-cut"}
     equivalents = (_WARMUP + (_EPOCHS - _WARMUP) * _K / _N) if small or base == "dense-steps" else float(_EPOCHS)
-    layers = {name: {"conv1.weight": 0.95, "conv2.weight": 0.36, "conv3.weight": 0.24}.get(name, 1.0) if cut else 1.0 for name in LAYERS}
+    layers = {
+        name: {"conv1.weight": 0.95, "conv2.weight": 0.36, "conv3.weight": 0.24}.get(name, 1.0) if cut else 1.0
+        for name in LAYERS
+    }
     if pruned:
         layers["head.weight"] = 0.1
     train = 3 * _FORWARD * _N * equivalents * (0.42 if cut else 1.0)
@@ -77,7 +82,12 @@ def metrics(result: dict[str, Any]) -> list[dict[str, Any]]:
             "loss_clean": 1.5 * float(np.exp(-5 * done)) + 0.05 + draw.normal(0, 0.01),
             "loss_noisy": (2.3 + 3.0 * done - 4.5 * min(learnt, 1.0) * done) if noise else None, "density": 1.0, "flops": result["flops"] * done,
         })  # fmt: skip
-        if selects and epoch >= _WARMUP and (epoch - _WARMUP) % 5 == 0 and not (result["arm"] == "random" and epoch > _WARMUP):
+        if (
+            selects
+            and epoch >= _WARMUP
+            and (epoch - _WARMUP) % 5 == 0
+            and not (result["arm"] == "random" and epoch > _WARMUP)
+        ):
             ratio = result["noise_ratio"] + (0.02 * float(np.exp(-epoch / 6)) + draw.normal(0, 0.002) if noise else 0.0)
             lines.append({"kind": "selection", "epoch": epoch, "k": _K, "noise_ratio": ratio if noise else None, "class_counts": [23] * 10, "size": _K})  # fmt: skip
     return lines

@@ -168,7 +168,7 @@ def check_images(inputs: Inputs, preprocess: Preprocess | None) -> None:
         wanted = "images are (n, channels, height, width)"
         if inputs.ndim == 3:
             raise DataError(f"inputs are torch.uint8 of shape {shape}; {wanted}, so add an axis with inputs[:, None].")
-        if inputs.ndim == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4):
+        if inputs.ndim == 4 and shape[3] in (1, 3, 4) and shape[1] > 4:
             raise DataError(f"inputs are torch.uint8 of shape {shape}; {wanted}, so move the last axis to place 1.")
     if preprocess is None:
         return

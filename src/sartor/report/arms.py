@@ -19,16 +19,19 @@ class ArmStyle:
     hollow: bool = False
 
 
-# Okabe and Ito's colours, with grey, brown and a lighter blue so that all can be read on white and on near-black.
+# Okabe and Ito's colours, with grey, brown, a lighter blue and a stronger purple: all are legible on white and on
+# near-black, and no two look alike to colour-blind eyes.
 _KNOWN = {
-    "dense": ArmStyle("#8a8f98", "o", "all samples, all weights"),
+    "dense": ArmStyle("#858b96", "o", "all samples, all weights"),
     "dense-steps": ArmStyle("#a0764c", "s", "all samples, all weights, only as many steps as the coreset arms"),
-    "random": ArmStyle("#cc79a7", "v", "a random coreset, drawn once"),
+    "random": ArmStyle("#b5449b", "v", "a random coreset, drawn once"),
     "redrawn": ArmStyle("#56b4e9", "^", "a random coreset, drawn anew at every selection"),
     "coreset-only": ArmStyle("#3779d6", "D", "a chosen coreset, all weights"),
     "prune-only": ArmStyle("#e69f00", "P", "all samples, pruned weights"),
     "swast-trim": ArmStyle("#009e73", "h", "joint: a chosen coreset, pruned classifier"),
-    "swast-cut": ArmStyle("#d55e00", "X", "joint: a chosen coreset, pruned backbone and classifier, state preservation"),
+    "swast-cut": ArmStyle(
+        "#d55e00", "X", "joint: a chosen coreset, pruned backbone and classifier, state preservation"
+    ),
 }
 _FURTHER = ("#9b6bd3", "#7a9a01", "#00a5b5", "#c2506e", "#6c7fb0", "#b58b00")
 _ADDITIONS = {"preserve": "with state preservation"}

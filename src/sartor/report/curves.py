@@ -44,4 +44,6 @@ def curve(
     mean = np.array([interval.mean for interval in intervals])
     low = np.array([interval.low for interval in intervals])
     high = np.array([interval.high for interval in intervals])
-    return Curve(np.array(epochs, dtype=float), mean, np.where(np.isnan(low), mean, low), np.where(np.isnan(high), mean, high))
+    return Curve(
+        np.array(epochs, dtype=float), mean, np.where(np.isnan(low), mean, low), np.where(np.isnan(high), mean, high)
+    )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 9,
@@ -31,7 +32,9 @@ _STYLE: dict[str, Any] = {
     "axes.unicode_minus": True,
     "grid.alpha": 0.22,
     "grid.linewidth": 0.6,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK),
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK
+    ),
     "axes.titlecolor": INK,
 }
 
@@ -72,7 +75,8 @@ def draw_figures(blocks: Sequence[Block], styles: dict[str, ArmStyle], folder: P
         at_cost = tuple(b for b in blocks if b.setting == block.setting and b.match == "cost")
         twin = [b.setting.slug for b in plain].count(block.setting.slug) > 1
         prefix = f"{block.setting.slug}-{number}" if twin else block.setting.slug
-        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": prefix}):
+        style: Any = {**_STYLE, "svg.hashsalt": prefix}
+        with matplotlib.rc_context(style):
             drawings[block] = list(_draw_block(View(block, at_cost, styles), prefix, folder))
     return drawings
 
@@ -97,13 +101,14 @@ def _svg(figure: Figure) -> str:
 
 
 def for_page(svg: str, name: str, title: str) -> str:
-    """Turn a matplotlib SVG file into an element of the page: own ids, the page's ink, no fixed size."""
+    """Turn a matplotlib SVG file into an element of the page: own ids and styles, the page's ink, no fixed size."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = svg.replace("*{stroke-line", ".figures svg *{stroke-line")
     svg = svg.replace(INK, f"var(--figure-ink, {INK})")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
@@ -128,7 +133,7 @@ PANELS = (
         "What joint training adds",
         _says(
             "Each mark is a joint arm's accuracy minus that of the arm named at the left, paired by seed, with its "
-            "95 % interval. Right of the line, joint training is better; a bar that crosses the line shows no difference."
+            "95 % interval. Right of the line, joint training is better; a bar across the line shows no difference."
         ),
         panels.differences,
     ),
@@ -147,8 +152,8 @@ PANELS = (
         "coreset-noise",
         "Wrong labels in the coreset",
         _says(
-            "Share of samples with a wrong label in every coreset that was chosen; the dashed grey line is the share in all "
-            "training data, where a random choice lies. Below it, the selector filters wrong labels out."
+            "Share of samples with a wrong label in every coreset that was chosen; the dashed grey line is the share in "
+            "all training data, where a random choice lies. Below it, the selector filters wrong labels out."
         ),
         panels.coreset_noise,
     ),
@@ -165,23 +170,25 @@ PANELS = (
         "loss-of-wrong-labels",
         "Loss of right and wrong labels",
         _says(
-            "Mean loss on a fixed random sample of the training data, against the labels as given. A loss that stays high on "
-            "wrong labels means that they are not learned by heart; mind the two scales."
+            "Mean loss on a fixed random sample of the training data, against the labels as given. A loss that stays "
+            "high on wrong labels means that they are not learned by heart; mind the two scales."
         ),
         panels.loss_of_wrong_labels,
     ),
     Panel(
         "density-by-layer",
         "Weights kept in each layer",
-        _says("Share of weights that the pruner kept at the end, layer by layer from input to output, mean over seeds."),
+        _says(
+            "Share of weights that the pruner kept at the end, layer by layer from input to output, mean over seeds."
+        ),
         panels.density_by_layer,
     ),
     Panel(
         "costs-by-phase",
         "What each arm cost",
         _says(
-            "Mean cost of a run by what it was spent on; evaluation that only watches is left out. FLOPs of pruned weights "
-            "are not counted (theoretical), seconds are as measured."
+            "Mean cost of a run by what it was spent on; evaluation that only watches is left out. FLOPs of pruned "
+            "weights are not counted (theoretical), seconds are as measured."
         ),
         panels.costs_by_phase,
     ),

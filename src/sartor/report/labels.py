@@ -41,8 +41,8 @@ def label_right(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, ArmS
     axes.set_xlim(right=axes.get_xlim()[1])
     for arm, share, place in zip(ends, shares, spread(shares, 0.062, 0.0, 1.0)):
         colour = styles[arm].colour
-        joint = {"color": colour, "linewidth": 0.9, "transform": axes.transAxes, "clip_on": False}
-        axes.plot((1.0, 1.015, 1.045), (share, share, place), **joint)
+        bend = ((1.0, 1.015, 1.045), (share, share, place))
+        axes.plot(*bend, color=colour, linewidth=0.9, transform=axes.transAxes, clip_on=False)
         axes.text(1.055, place, arm, fontsize=_SIZE, va="center", transform=axes.transAxes)
 
 
@@ -57,7 +57,9 @@ def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, 
         steps = [0.0, *(sign * step * height / 4 for step in range(1, 80) for sign in (1, -1))]
         shift = next(s for s in steps if all(_apart(left + gap, middle + s, width, height, other) for other in taken))
         taken.append((left + gap, middle + shift, width))
-        label = axes.annotate(name, (x, y), xytext=(gap, shift), textcoords="offset points", fontsize=_SIZE, va="center")
+        label = axes.annotate(
+            name, (x, y), xytext=(gap, shift), textcoords="offset points", fontsize=_SIZE, va="center"
+        )
         label.set_in_layout(False)
 
 

@@ -54,7 +54,8 @@ def board(block: Block, styles: dict[str, ArmStyle]) -> str:
         )
         lines.append(f"<tr><td>{html.escape(other.arm)}</td>{''.join(cells)}</tr>")
     text = "minus this arm (pp)"
-    return f'<dt>Differences</dt><dd><table class="board"><thead><tr><th>{text}</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></dd>'
+    table = f"<thead><tr><th>{text}</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<dt>Differences</dt><dd class="wide"><table class="board">{table}</table></dd>'
 
 
 def notice(warnings: Sequence[str]) -> str:
@@ -124,7 +125,7 @@ def commands(collection: Collection) -> str:
 
 def _row(row: Row, style: ArmStyle) -> str:
     cells = [
-        f'<td>{_chip(style)}{html.escape(row.arm)}</td>',
+        f"<td>{_chip(style)}{html.escape(row.arm)}</td>",
         f'<td class="main">{plus_minus(row.accuracy)}</td>',
         f"<td>{NOTHING if row.best_accuracy is None else f'{row.best_accuracy.mean:.1f}'}</td>",
         _difference(row.minus_baseline),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sartor.report.arms import ArmStyle, is_joint
-from sartor.report.labels import label_points, label_right, tick_flops
 from sartor.report.curves import Curve, curve
+from sartor.report.labels import label_points, label_right, tick_flops
 from sartor.report.statistics import paired_difference
 from sartor.report.table import MONITOR, Block, Row
 
@@ -116,7 +116,12 @@ def coreset_noise(figure: Figure, view: View) -> bool:
     _draw(axes, curves, view, marker=True)
     axes.axhline(100 * view.block.setting.noise, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(
-        1, 100 * view.block.setting.noise, "all training data ", ha="right", va="bottom", transform=axes.get_yaxis_transform()
+        1,
+        100 * view.block.setting.noise,
+        "all training data ",
+        ha="right",
+        va="top",
+        transform=axes.get_yaxis_transform(),
     )
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     axes.set_ylabel("wrong labels in the coreset (%)")
@@ -155,13 +160,8 @@ def loss_of_wrong_labels(figure: Figure, view: View) -> bool:
 
 def density_by_layer(figure: Figure, view: View) -> bool:
     """Share of weights kept in each layer of the pruned arms."""
-    means: dict[str, dict[str, float]] = {}
-    for row in view.block.rows:
-        layers = {name for run in row.runs for name in run.density_by_layer}
-        if any(density < 1 for run in row.runs for density in run.density_by_layer.values()):
-            known = {name: [run.density_by_layer[name] for run in row.runs if name in run.density_by_layer] for name in layers}
-            order = list(row.runs[0].density_by_layer)
-            means[row.arm] = {name: float(np.mean(known[name])) for name in order}
+    means = {row.arm: _mean_densities(row) for row in view.block.rows}
+    means = {arm: layers for arm, layers in means.items() if any(density < 1 for density in layers.values())}
     if not means:
         return False
     names = list(dict.fromkeys(name for layers in means.values() for name in layers))
@@ -175,7 +175,9 @@ def density_by_layer(figure: Figure, view: View) -> bool:
     _name_layers(axes, names)
     axes.set_ylim(0, 108)
     axes.set_ylabel("weights kept (%)")
-    label_right(axes, {arm: 100 * layers[names[-1]] for arm, layers in means.items() if names[-1] in layers}, view.styles)
+    label_right(
+        axes, {arm: 100 * layers[names[-1]] for arm, layers in means.items() if names[-1] in layers}, view.styles
+    )
     axes.grid(axis="x", visible=False)
     return True
 
@@ -184,8 +186,8 @@ def costs_by_phase(figure: Figure, view: View) -> bool:
     """FLOPs and seconds of each arm, stacked by what they were spent on."""
     rows = list(reversed(view.block.rows))
     spent = [[_mean_by_purpose(getattr(run, field) for run in row.runs) for row in rows] for field in _COSTS]
-    names = {name for costs in spent for cost in costs for name in cost}
-    purposes = [*(name for name in _PURPOSES if name in names), *sorted(names.difference(_PURPOSES))]
+    found = {name for costs in spent for cost in costs for name in cost}
+    purposes = [*(name for name in _PURPOSES if name in found), *sorted(found.difference(_PURPOSES))]
     if not purposes:
         return False
     panels = figure.subplots(1, 2, sharey=True)
@@ -201,7 +203,9 @@ def costs_by_phase(figure: Figure, view: View) -> bool:
         axes.tick_params(axis="y", length=0)
     tick_flops(panels[0])
     panels[0].set_yticks(range(len(rows)), [row.arm for row in rows])
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(purposes), frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(purposes), frameon=False
+    )
     return True
 
 
@@ -248,6 +252,15 @@ def _curves(
 ) -> dict[str, Curve]:
     found = {row.arm: curve(row.runs, value, kind=kind) for row in rows}
     return {arm: c for arm, c in found.items() if c is not None}
+
+
+def _mean_densities(row: Row) -> dict[str, float]:
+    """Average each layer's density over the runs, layers in the network's order."""
+    found: dict[str, list[float]] = {}
+    for run in row.runs:
+        for name, density in run.density_by_layer.items():
+            found.setdefault(name, []).append(density)
+    return {name: sum(densities) / len(densities) for name, densities in found.items()}
 
 
 def _mean_by_purpose(costs: Iterable[dict[str, float]]) -> dict[str, float]:

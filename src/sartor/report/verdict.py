@@ -15,6 +15,9 @@ CONTROLS = ("coreset-only", "redrawn", "random", "dense-steps", "dense", "prune-
 """What joint training is held against in words, besides the comparison's own baseline and random arm."""
 
 
+_SHOWN: tuple[Outcome, ...] = ("better", "worse")
+
+
 @dataclass(frozen=True)
 class Finding:
     """One sentence and what it is about; `tabled` where a table of differences says the same."""
@@ -65,8 +68,8 @@ def _headline(blocks: Sequence[Block]) -> str:
     if not at_cost or any(claim.outcome == "unknown" for claim in [*found, *at_cost]):
         return headline
     counts = Counter(claim.outcome for claim in at_cost)
-    words = {"better": "it is better in", "worse": "it is worse in", "unclear": "no difference could be shown in"}
-    parts = [f"{text} {counts[outcome]}" for outcome, text in words.items() if counts[outcome]]
+    parts = [f"it is {outcome} in {counts[outcome]}" for outcome in _SHOWN if counts[outcome]]
+    parts += [f"no difference could be shown in {counts['unclear']}"] if counts["unclear"] else []
     return f"{headline} At equal cost, {listed(parts)} of {len(at_cost)}."
 
 
@@ -216,8 +219,8 @@ def seed_range(blocks: Sequence[Block]) -> str:
 
 def _reading(blocks: Sequence[Block]) -> tuple[str, ...]:
     return (
-        f"Intervals are 95 % t-intervals over {seed_range(blocks)}; differences are paired by seed, in percentage points "
-        "(pp) of last-epoch test accuracy. They are not corrected for the number of comparisons.",
+        f"Intervals are 95 % t-intervals over {seed_range(blocks)}; differences are paired by seed, in percentage "
+        "points (pp) of last-epoch test accuracy. They are not corrected for the number of comparisons.",
         "An interval that holds 0 means that no difference could be shown, not that there is none; "
         "it speaks of other seeds, not of other data sets or networks.",
         "FLOPs count every phase, selection included, and leave monitoring out; those that masks save are theoretical, "

@@ -1,0 +1,25 @@
+"""What all tests share: one thread, the literal references on the path, the real data where it is."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)
+settings.register_profile("sartor", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("sartor")
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder that SARTOR_DATA names; the test is skipped where it is not set."""
+    place = os.environ.get("SARTOR_DATA")
+    if place is None:
+        pytest.skip("SARTOR_DATA is not set; it names the folder with mnist/ and fashion-mnist/")
+    if not Path(place).is_dir():
+        pytest.skip(f"SARTOR_DATA is {place}, which is no folder")
+    return Path(place)
