@@ -56,6 +56,11 @@ class Dense(Recipe):
         if self.warmup is not None:
             check_range("warmup", self.warmup, 0, self.epochs - 1)
 
+    @property
+    def fewest_epochs(self) -> int:
+        """The warm-up and one epoch more, where there is a warm-up."""
+        return 1 if self.fraction is None else 2 if self.warmup is None else self.warmup + 1
+
     def make_sampler(self) -> EpochSampler | None:
         """Make the sampler; None for all data."""
         return None if self.sampler is None else SAMPLERS.build(self.sampler)

@@ -30,7 +30,6 @@ class Recipe(ABC):
     """The options that all recipes have; the defaults are those of SWaST for CIFAR (Sec. 4.1)."""
 
     name: ClassVar[str]
-    fewest_epochs: ClassVar[int] = 1
 
     epochs: int = 300
     """Epochs T, skipped ones included."""
@@ -94,6 +93,11 @@ class Recipe(ABC):
     @abstractmethod
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
         """Train from the first epoch to the last; return the subset of the last one."""
+
+    @property
+    def fewest_epochs(self) -> int:
+        """The smallest number of epochs that the other options allow."""
+        return 1
 
     def make_pruner(self) -> Pruner | None:
         """Make the pruner; None where the network stays dense."""

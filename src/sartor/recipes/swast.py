@@ -32,7 +32,6 @@ class SWaST(Recipe):
     """
 
     name: ClassVar[str] = "swast"
-    fewest_epochs: ClassVar[int] = 2
 
     fraction: float = 0.1
     """Share of the training data in a coreset, alpha."""
@@ -65,7 +64,7 @@ class SWaST(Recipe):
         """Raise ConfigError for options out of range, or without effect."""
         super().check()
         check_range("fraction", self.fraction, 0, 1, low_open=True)
-        check_range("every", self.every, 0, self.epochs)
+        check_range("every", self.every, 0, float("inf"), high_open=True)
         check_range("preserve_weight", self.preserve_weight, 0, float("inf"), high_open=True)
         check_choice("selection_timing", self.selection_timing, TIMINGS)
         check_choice("variant", self.variant, ("cut", "trim", "whole"))
@@ -81,6 +80,11 @@ class SWaST(Recipe):
             raise ConfigError("sparsity is given twice, as an option and inside pruner; give it once.")
         self.make_selector()
         self.make_pruner()
+
+    @property
+    def fewest_epochs(self) -> int:
+        """The warm-up and one epoch more."""
+        return 2 if self.warmup is None else self.warmup + 1
 
     def make_selector(self) -> Selector | None:
         """Make the selector; None for all data."""
