@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from sartor.scan import Scan
-from sartor.select.gradmatch import pursue
 from sartor.select.head_gradients import HeadGradients
+from sartor.select.pursuit import pursue
 
 
 def one_class(n: int, c: int, d: int) -> Scan:
@@ -86,11 +86,10 @@ def compare(n: int, c: int, d: int, k: int, repeats: int, ridge: float = 0.5) ->
     gradients = HeadGradients.of(scan, everything)
     alike = len(set(fast[0].tolist()) & set(slow[0].tolist()))
     fast_s, slow_s = statistics.median(ours), statistics.median(theirs)
-    held = 8 * n * (c + d + 1 + k) / 2**20
-    return (
-        f"{n:>6} {c:>4} {d:>5} {k:>5} {slow_s:>9.3f} {fast_s:>9.3f} {slow_s / fast_s:>7.1f}x {alike:>5}/{k:<5}"
-        f"{mismatch(gradients, *slow):>9.5f} {mismatch(gradients, *fast):>9.5f} {built.nbytes / 2**20:>9.0f} {held:>9.0f}"
-    )
+    errors = f"{mismatch(gradients, *slow):>9.5f} {mismatch(gradients, *fast):>9.5f}"
+    memory = f"{built.nbytes / 2**20:>9.0f} {4 * n * (c + d + 1 + k) / 2**20:>9.0f}"
+    speed = f"{slow_s:>9.3f} {fast_s:>9.3f} {slow_s / fast_s:>7.1f}x"
+    return f"{n:>6} {c:>4} {d:>5} {k:>5} {speed} {alike:>5}/{k:<5}{errors} {memory}"
 
 
 def main() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +13,10 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError, nearest
+from sartor.head import HeadTap
 from sartor.types import Inputs
-
-if TYPE_CHECKING:
-    from sartor.data.pool import Pool
 
 Array = Tensor | NDArray[Any]
 FORWARD_PARTS = frozenset({"logits", "features"})
@@ -82,13 +80,11 @@ class Scan:
             given["labelled"] = torch.as_tensor(labelled).cpu().to(torch.int64)
         if members:
             given["members"] = tuple(members)
-        if rows is None and not arrays and not members:
-            raise SelectionError("the scan holds no samples; give logits, features, targets or rows.")
         size = len(next(iter(arrays.values()))) if arrays else len(members[0]) if members else 0
-        index = torch.arange(size) if rows is None else torch.as_tensor(rows).cpu().to(torch.int64)
-        index, order = index.sort(stable=True)
-        _check_lengths(arrays, index)
-        return cls(index, _checked({**given, **{k: v[order] for k, v in arrays.items()}}, index, _as_rows), head_bias)
+        index, order = _as_row_index(torch.arange(size) if rows is None else torch.as_tensor(rows).cpu())
+        _check_shapes(arrays, len(index))
+        parts = {**given, **{name: array[order] for name, array in arrays.items()}}
+        return cls(index, _checked(parts, index, _as_rows), head_bias)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,38 +101,32 @@ class Scan:
     @property
     def logits(self) -> Float[Tensor, "n c"]:
         """What the model says of each sample, before softmax."""
-        logits: Tensor = self._part("logits")
-        return logits
+        return self._part("logits")
 
     @property
     def features(self) -> Float[Tensor, "n d"]:
         """What goes into the Linear that makes the logits."""
-        features: Tensor = self._part("features")
-        return features
+        return self._part("features")
 
     @property
     def targets(self) -> Int64[Tensor, "n"]:
         """Given labels, wrong ones included."""
-        targets: Tensor = self._part("targets")
-        return targets
+        return self._part("targets")
 
     @property
     def members(self) -> tuple[Scan, ...]:
         """Scans of the same rows by other networks: snapshots, dropout passes, a committee."""
-        members: tuple[Scan, ...] = self._part("members")
-        return members
+        return self._part("members")
 
     @property
     def validation(self) -> Scan:
         """A scan of held-out samples by the same model."""
-        validation: Scan = self._part("validation")
-        return validation
+        return self._part("validation")
 
     @property
     def labelled(self) -> Int64[Tensor, "m"]:
         """Root rows that have labels already."""
-        labelled: Tensor = self._part("labelled")
-        return labelled
+        return self._part("labelled")
 
     @property
     def history(self) -> Any:
@@ -146,18 +136,17 @@ class Scan:
     @property
     def gradients(self) -> Float[Tensor, "n p"]:
         """Per-sample gradients, where a caller computed them."""
-        gradients: Tensor = self._part("gradients")
-        return gradients
+        return self._part("gradients")
 
     @property
     def progress(self) -> float:
         """Share of the training that is done, in [0, 1]."""
-        return float(self._part("progress"))
+        return self._part("progress")
 
     @property
     def lr(self) -> float:
         """Learning rate of the moment."""
-        return float(self._part("lr"))
+        return self._part("lr")
 
     @property
     def classes(self) -> int:
@@ -177,7 +166,7 @@ class Scan:
 
         Computed when asked for and never kept: ask by block or by class.
         """
-        errors = self.logits[index].float().softmax(1)
+        errors = self.logits[index].softmax(1)
         errors[torch.arange(len(errors)), self.targets[index]] -= 1
         return errors
 
@@ -204,7 +193,7 @@ def scan(
 
     The model is left as it was: training flags, random states, buffers, gradients, hooks. Without logits or features
     among the needs it is not run at all. Features are the input of the Linear whose output is the logits; where the
-    model changes that output before it returns it, name the Linear: head="classifier". Inputs go to `device`, by default the model's.
+    model returns something else, name the Linear: head="classifier". Inputs go to `device`, by default the model's.
     Raises: ConfigError: for an unknown need or head. SelectionError: for a need that nothing supplies, samples
         without a label, outputs that are not finite or not (batch, classes), a head that cannot be found.
     """
@@ -215,7 +204,7 @@ def scan(
     head_bias = True
     if wanted & FORWARD_PARTS:
         place = torch.device(device) if device is not None else _device_of(model)
-        tap = _HeadTap(model, head) if "features" in wanted else None
+        tap = HeadTap(model, head) if "features" in wanted else None
         try:
             with undisturbed(model):
                 outputs = _run(model, _batches(pool, batch_size, place, channels_last), tap, len(pool.rows))
@@ -247,60 +236,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 module.training = training
 
 
-class _HeadTap:
-    """Catches what goes into the Linear that makes the logits; finds that Linear at the first batch unless named."""
-
-    def __init__(self, model: nn.Module, name: str | None) -> None:
-        self.linears = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-        self.name = name
-        self.calls: dict[str, tuple[Tensor, Tensor]] = {}
-        if name is not None and name not in self.linears:
-            known = ", ".join(self.linears) or "none"
-            hint = nearest(name, self.linears)
-            raise ConfigError(f"head is {name!r}; it must name one of the model's Linear modules: {known}.{hint}")
-        self.handles = {
-            path: module.register_forward_hook(partial(self._note, path), with_kwargs=True)
-            for path, module in self.linears.items()
-            if name in (None, path)
-        }
-
-    @property
-    def bias(self) -> bool:
-        return self.name is None or self.linears[self.name].bias is not None
-
-    def take(self, logits: Tensor) -> Tensor:
-        """Return the features of the batch that has just run."""
-        if self.name is None:
-            self.name = next((path for path, (_, made) in self.calls.items() if made is logits), None)
-            if self.name is None:
-                known = ", ".join(self.linears) or "none"
-                raise SelectionError(
-                    f"no Linear returns the model's output as it is, so the features are unknown; name the Linear that "
-                    f"makes the logits with head=NAME, one of: {known}."
-                )
-            for path, handle in self.handles.items():
-                if path != self.name:
-                    handle.remove()
-        found = self.calls.get(self.name)
-        self.calls.clear()
-        if found is None or found[1].shape != logits.shape:
-            shape = "did not run" if found is None else f"returns {tuple(found[1].shape)}"
-            raise SelectionError(
-                f"head {self.name!r} {shape} but the logits are {tuple(logits.shape)}; name the Linear that makes them."
-            )
-        return found[0]
-
-    def remove(self) -> None:
-        """Leave the model without a trace."""
-        self.calls.clear()
-        for handle in self.handles.values():
-            handle.remove()
-
-    def _note(self, path: str, _: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
-        if output.ndim == 2:
-            self.calls[path] = (args[0] if args else kwargs["input"], output)
-
-
 def forward(model: nn.Module, inputs: Inputs) -> Tensor:
     """Call a module on a tensor, a tuple (positional arguments) or a dict (keyword arguments)."""
     if isinstance(inputs, dict):
@@ -317,14 +252,14 @@ def _batches(pool: Pool, batch_size: int, device: torch.device, channels_last: b
         yield window, inputs
 
 
-def _run(model: nn.Module, batches: Iterable[tuple[slice, Inputs]], tap: _HeadTap | None, n: int) -> dict[str, Tensor]:
+def _run(model: nn.Module, batches: Iterable[tuple[slice, Inputs]], tap: HeadTap | None, n: int) -> dict[str, Tensor]:
     """Fill float32 tables of logits, and of features where a tap is given."""
     tables: dict[str, Tensor] = {}
     for window, inputs in batches:
         logits = forward(model, inputs)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != window.stop - window.start:
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise SelectionError(f"the model returns {found}; a scan needs a tensor of logits, (batch, classes).")
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise SelectionError(f"the model returns {shape}; a scan needs a tensor of logits, (batch, classes).")
         found = {"logits": logits} if tap is None else {"logits": logits, "features": tap.take(logits)}
         for name, values in found.items():
             if name not in tables:
@@ -365,26 +300,33 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _check_lengths(arrays: Mapping[str, Tensor], rows: Tensor) -> None:
+def _as_row_index(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows in ascending order, and the order that sorts them."""
+    if rows.ndim != 1 or rows.is_floating_point() or len(rows) == 0:
+        raise SelectionError(
+            f"rows are {rows.dtype} {tuple(rows.shape)}; a scan needs a list of whole numbers, 1 or more."
+        )
+    rows, order = rows.to(torch.int64).sort(stable=True)
+    bad = (rows < 0) | torch.cat([torch.tensor([False]), rows[1:] == rows[:-1]])
+    if bool(bad.any()):
+        raise SelectionError(f"{_few(_as_rows(rows[bad]))} cannot be used; rows are distinct and not negative.")
+    return rows, order
+
+
+def _check_shapes(arrays: Mapping[str, Tensor], n: int) -> None:
     for name, array in arrays.items():
-        if array.ndim != (1 if name == "targets" else 2):
-            shape = "(n,)" if name == "targets" else "(n, values)"
-            raise SelectionError(f"{name} have shape {tuple(array.shape)}; give {shape}, a row for each sample.")
-        if len(array) != len(rows):
-            raise SelectionError(f"{name} hold {len(array)} samples but there are {len(rows)} rows; give one for each.")
-    if len(rows) == 0:
-        raise SelectionError("the scan holds no samples; give at least one.")
-    twice = rows[1:][rows[1:] == rows[:-1]]
-    if len(twice) or int(rows[0]) < 0:
-        found = _as_rows(twice if len(twice) else rows[:1])
-        raise SelectionError(f"{_few(found)} cannot be used; rows are distinct and not negative.")
+        shape = "(n,)" if name == "targets" else "(n, values)"
+        if array.ndim != (1 if name == "targets" else 2) or len(array) != n:
+            raise SelectionError(
+                f"{name} have shape {tuple(array.shape)}; give {shape}, with n = {n}, one for each row."
+            )
 
 
 def _checked(parts: dict[str, Any], rows: Tensor, naming: Callable[[Tensor], list[str]]) -> dict[str, Any]:
-    """Return the parts as float32 or float64 and int64, their values checked."""
+    """Return the parts as float32 and int64, their values checked."""
     for name in ("logits", "features", "gradients"):
         if name in parts:
-            values = parts[name] if parts[name].dtype == torch.float64 else parts[name].float()
+            values = parts[name].float()
             bad = ~values.isfinite().all(dim=1)
             if bool(bad.any()):
                 which = _few(naming(rows[bad]))

@@ -32,9 +32,7 @@ def network(seed: int = 0) -> nn.Sequential:
 
 def batches() -> list[tuple[Tensor, Tensor]]:
     source = torch.Generator().manual_seed(1)
-    return [
-        (torch.randn(6, 1, 6, 6, generator=source), torch.randint(3, (6,), generator=source)) for _ in range(TOTAL)
-    ]
+    return [(torch.randn(6, 1, 6, 6, generator=source), torch.randint(3, (6,), generator=source)) for _ in range(TOTAL)]
 
 
 def build(name: str) -> Pruner:

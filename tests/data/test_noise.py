@@ -128,7 +128,7 @@ def test_the_callers_arrays_and_the_inputs_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("pool", "options", "error", "message"),
     [
-        (pool_of([0, 1]), {"rate": 1.5}, ConfigError, r"noise is 1.5; it must lie in \[0, 1\]"),
+        (pool_of([0, 1]), {"rate": 1.5}, ConfigError, r"rate is 1.5; it must lie in \[0, 1\]"),
         (pool_of([0, 1]), {"rate": 0.1, "kind": "others"}, ConfigError, "Did you mean 'other'"),
         (pool_of([0, 0]), {"rate": 0.1}, DataError, "1 class; noise needs at least two"),
         (pool_of([-1, -1], classes=2), {"rate": 0.1}, DataError, "no labels to corrupt"),

@@ -217,6 +217,9 @@ class TestFromDataset:
             def __iter__(self) -> Iterator[int]:
                 return iter([1])
 
+            def __len__(self) -> int:
+                return 1
+
         with pytest.raises(DataError, match="map-style"):
             as_pool(Stream())
 
@@ -296,6 +299,7 @@ class TestAsPool:
         assert as_pool((x, [0, 1, 1]), classes=5).classes == 5
         assert as_pool((x, torch.tensor([0, -1, 1]))).labelled_rows().tolist() == [0, 2]
         assert as_pool((x, None)).targets is None
+        assert as_pool([(np.zeros(2), 1), (np.zeros(2), 0)]).classes == 2
         assert as_pool(x).targets is None
         assert isinstance(as_pool((x, x)).inputs, tuple)
         assert isinstance(as_pool({"x": x}).inputs, dict)
@@ -308,6 +312,7 @@ class TestAsPool:
             (Pool.from_arrays(torch.zeros(2, 1)), {"classes": 3}, "have no effect"),
             ((torch.zeros(2, 1), torch.zeros(2)), {}, "1-d array of torch.float32; labels must be whole numbers"),
             (7, {}, "data are int"),
+            ("path/to/data", {}, "data are str"),
             (None, {}, "data are NoneType"),
         ],
     )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.erk import literal_densities
 
+from reference.erk import literal_densities
 from sartor.errors import ConfigError, PruningError
 from sartor.prune.distribution import kept_counts, random_masks
 

@@ -23,6 +23,7 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
     "rmsprop": lambda m: torch.optim.RMSprop(m.parameters(), lr=0.01, momentum=0.9, centered=True),
     "adagrad": lambda m: torch.optim.Adagrad(m.parameters(), lr=0.01),
     "single tensor": lambda m: torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9, foreach=False),
+    "fused": lambda m: torch.optim.AdamW(m.parameters(), lr=0.01, fused=True),
     "maximize": lambda m: torch.optim.AdamW(m.parameters(), lr=0.01, maximize=True),
 }
 
@@ -222,7 +223,9 @@ def test_masks_follow_layout_and_dtype(change: str, when: str) -> None:
         optimizer.step()
         assert dead_are_zero(masks)
     for copied, parameter in zip(masks._copies.values(), map(masks.parameter, masks.names)):
-        assert (copied.dtype, copied.stride()) == (parameter.dtype, parameter.stride()), "a fast multiply needs both equal"
+        assert (copied.dtype, copied.stride()) == (parameter.dtype, parameter.stride()), (
+            "a fast multiply needs both equal"
+        )
     assert masks.digest() == reference.digest()
     assert masks["0.weight"].is_contiguous()
 
@@ -406,5 +409,5 @@ def test_errors_of_the_constructor() -> None:
         Masks(model, {"0.weigth": torch.ones(4, 2, 3, 3, dtype=torch.bool)})
     with pytest.raises(PruningError, match=r"torch\.float32 of shape \(4, 2, 3, 3\); it must be torch\.bool"):
         Masks(model, {"0.weight": torch.ones(4, 2, 3, 3)})
-    with pytest.raises(PruningError, match="there is no mask for '1.weight'"):
+    with pytest.raises(PruningError, match=r"there is no mask for '1\.weight'"):
         Masks(model, drawn(model)).move("1.weight", torch.ones(4, dtype=torch.bool))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.rigl import LiteralRun, literal_move, two_sorts_move
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reference.rigl import LiteralRun, literal_move, two_sorts_move
 from sartor.errors import ConfigError, PruningError
 from sartor.prune.masks import Masks
 from sartor.prune.rigl import RigL, drop_and_grow
@@ -31,7 +31,13 @@ def network(seed: int = 0, *, norm: bool = True) -> nn.Sequential:
         torch.manual_seed(seed)
         middle: nn.Module = nn.BatchNorm2d(6) if norm else nn.Identity()
         return nn.Sequential(
-            nn.Conv2d(2, 6, 3, bias=False), middle, nn.ReLU(), nn.Flatten(), nn.Linear(96, 10), nn.ReLU(), nn.Linear(10, 3)
+            nn.Conv2d(2, 6, 3, bias=False),
+            middle,
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(96, 10),
+            nn.ReLU(),
+            nn.Linear(10, 3),
         )
 
 
@@ -81,7 +87,11 @@ def test_a_move_is_that_of_the_literal_version_ties_included(data: st.DataObject
     weight, gradient = data.draw(values), data.draw(values)
     count = data.draw(st.integers(0, sum(mask)))
     shape = (rows, columns)
-    tensors = (torch.tensor(weight).reshape(shape), torch.tensor(gradient).reshape(shape), torch.tensor(mask).reshape(shape))
+    tensors = (
+        torch.tensor(weight).reshape(shape),
+        torch.tensor(gradient).reshape(shape),
+        torch.tensor(mask).reshape(shape),
+    )
     new = drop_and_grow(*tensors, count)
     assert new.flatten().tolist() == literal_move(weight, gradient, mask, count)
     assert torch.equal(new, two_sorts_move(*tensors, count))
@@ -154,7 +164,9 @@ def test_zeros_stay_zero_and_counts_stay_exact(kind: str) -> None:
     assert all(train(model, masks, optimizer, pruner, range(20)))
     assert [int(masks[name].sum()) for name in masks.names] == kept
     assert masks.digest() != digest
-    slots = [slot for state in optimizer.state.values() for slot in state.values() if slot is not None and slot.dim() > 1]
+    slots = [
+        slot for state in optimizer.state.values() for slot in state.values() if slot is not None and slot.dim() > 1
+    ]
     assert slots
     for name in masks.names:
         for slot in optimizer.state[masks.parameter(name)].values():
@@ -371,7 +383,8 @@ def test_init_has_exact_counts_by_scope_and_depends_on_the_generator_alone() -> 
 
 
 @pytest.mark.parametrize(
-    ("rescale", "scaled"), [("auto", {"4.weight", "6.weight"}), ("always", {"0.weight", "4.weight", "6.weight"}), ("never", set())]
+    ("rescale", "scaled"),
+    [("auto", {"4.weight", "6.weight"}), ("always", {"0.weight", "4.weight", "6.weight"}), ("never", set())],
 )
 def test_kept_initial_weights_are_rescaled_where_no_norm_follows(rescale: str, scaled: set[str]) -> None:
     plain, model = network(), network()

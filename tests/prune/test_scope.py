@@ -95,7 +95,9 @@ def test_resolved_weights_are_the_models_own() -> None:
 
 
 def test_errors_name_what_is_allowed() -> None:
-    with pytest.raises(PruningError, match=r"'backbon' matches no weight; allowed: all, .*conv1.*Did you mean 'backbone'"):
+    with pytest.raises(
+        PruningError, match=r"'backbon' matches no weight; allowed: all, .*conv1.*Did you mean 'backbone'"
+    ):
         resolve(Net(), {"backbon": 0.5})
     with pytest.raises(PruningError, match="earlier keys took all"):
         resolve(Net(), {"all": 0.5, "classifier": 0.9})

@@ -74,7 +74,7 @@ def crop_and_flip(
 ) -> Float[Tensor, "b channels height width"]:
     """Cut each image out of itself padded with zeros, `down` and `right` pixels from the corner, then mirror it.
 
-    One gather for the whole batch. Raises: nothing; offsets lie in 0..2 pad.
+    One gather for the whole batch. Offsets lie in 0..2 pad.
     """
     b, channels, height, width = images.shape
     padded = F.pad(images, (pad, pad, pad, pad)) if pad else images

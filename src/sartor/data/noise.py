@@ -21,7 +21,7 @@ def corrupt(pool: Pool, rate: float, *, seed: int, kind: str = "other") -> Pool:
     Raises: ConfigError: unless 0 <= rate <= 1 and the kind is known. DataError: for fewer than two classes, no labels,
         or labels that are corrupted already.
     """
-    check_range("noise", rate, 0, 1)
+    check_range("rate", rate, 0, 1)
     check_choice("kind", kind, ("other", "any"))
     rows = pool.labelled_rows()
     if pool.targets is None or pool.classes is None or len(rows) == 0:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from sartor.data.arrays import (
     as_inputs,
@@ -152,8 +152,10 @@ class Pool:
         Raises: DataError: if items differ in structure or shape (naming the id), and as `from_arrays`.
         """
         length = getattr(dataset, "__len__", None)
-        if length is None:
-            raise DataError(f"{type(dataset).__name__} has no length; only map-style datasets can be a pool.")
+        if length is None or isinstance(dataset, IterableDataset):
+            raise DataError(
+                f"{type(dataset).__name__} has no samples by number; only map-style datasets can be a pool."
+            )
         items = [dataset[i] for i in range(length())]
         if not items:
             raise DataError("the dataset has no samples; give at least one.")
@@ -311,7 +313,8 @@ def as_pool(data: Any, *, preprocess: Preprocess | None = None, classes: int | N
             raise DataError(f"the second of the pair is a 1-d array of {data[1].dtype}; {cure}.")
     if isinstance(data, (Tensor, np.ndarray, tuple, dict)):
         return Pool.from_arrays(data, preprocess=preprocess, classes=classes)
-    if isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+    sequence = hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (str, bytes))
+    if isinstance(data, Dataset) or sequence:
         return Pool.from_dataset(data, preprocess=preprocess, classes=classes)
     raise DataError(f"data are {type(data).__name__}; give a Pool, a pair (x, y), a map-style dataset or arrays.")
 

@@ -73,7 +73,7 @@ class Masks:
         return sha.hexdigest()
 
     def attach(self, optimizer: Optimizer) -> Masks:
-        """Keep dead weights zero through every step of `optimizer`, and let go of an earlier one.
+        """Set dead weights to zero now and after every step of `optimizer`, and let go of an earlier one.
 
         Hooks are no part of an optimiser's state or copy: attach again after loading or copying one.
         Raises: PruningError: if a masked parameter that needs gradients is not in the optimiser; later, at a step with

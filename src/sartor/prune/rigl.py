@@ -29,11 +29,11 @@ def drop_and_grow(
     weight may die and be revived at once, which leaves it untouched. Of equals, the lower index (row-major) lives.
     Source: Evci et al. 2020 (RigL), Algorithm 1 (drop and grow).
     """
-    living = mask.reshape(-1)
-    survivors = living.clone()
+    living = mask.reshape(-1).nonzero().squeeze(1)
     magnitudes = weight.detach().reshape(-1)[living].abs()
-    survivors[living] = top_mask(magnitudes, magnitudes.numel() - count)
-    demand = gradient.detach().reshape(-1).abs().masked_fill(survivors, -1.0)
+    survivors = mask.reshape(-1).clone()
+    survivors[living[~top_mask(magnitudes, magnitudes.numel() - count)]] = False
+    demand = torch.where(survivors, -1.0, gradient.detach().reshape(-1).abs())
     return (survivors | top_mask(demand, count)).reshape(mask.shape)
 
 

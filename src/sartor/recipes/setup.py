@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sartor.costs import Ledger, count_flops
 from sartor.data.augment import Augment
@@ -57,8 +57,6 @@ def prepare_data(recipe: Recipe, train: object, test: object | None, augment: Au
         kept = corrupt(kept, recipe.noise, seed=recipe.seed, kind=recipe.noise_kind)
     test_pool = None if test is None else test_like(pool, test)
     chosen = (augment or Augment()) if recipe.augment == "auto" else AUGMENTS[recipe.augment]
-    if chosen != Augment() and len(pool.input_shape) != 3:
-        raise ConfigError(f"augment is {recipe.augment!r}; inputs of shape {pool.input_shape} are no images. Use none.")
     return Data(kept, validation, test_pool, chosen)
 
 
@@ -101,8 +99,8 @@ def pick_device(device: str) -> torch.device:
 
 def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device) -> Trainer:
     """Move the model, count its FLOPs, draw the masks, make the optimiser, and track all of it in the run."""
-    images = len(data.train.input_shape) == 3
-    channels_last = images and recipe.channels_last
+    inputs = data.train.inputs
+    channels_last = recipe.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4
     model.to(device)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -151,19 +151,17 @@ class SWaST(Recipe):
 
     def select(self, trainer: Trainer, data: Data, state: Coreset, k: int, epoch: int, *, progress: float) -> None:
         """Choose the coreset, X <- S(D, theta, alpha), and store its logits, Z <- f_theta(X)."""
-        selector, pool = self.make_selector(), data.train
-        needs = frozenset() if selector is None else selector.needs
-        if needs & FORWARD_PARTS and self.preserves != NONE:
-            needs = needs | {"logits"}
-        seen = trainer.scan(pool, needs, purpose="select", progress=progress)
+        selector, pool, seen = self.make_selector(), data.train, None
         subset = all_of(pool)
         if selector is not None:
+            stored = {"logits"} if selector.needs & FORWARD_PARTS and self.preserves != NONE else set()
+            seen = trainer.scan(pool, selector.needs | stored, purpose="select", progress=progress)
             with trainer.ledger.timed("select"):
                 subset = selector.select(seen, k, generator=trainer.run.generator("select", epoch))
         if self.preserves == NONE:
             state.replace(subset, epoch)
             return
-        if not seen.has("logits"):
+        if seen is None or not seen.has("logits"):
             chosen = pool.only(subset.rows)
             seen = trainer.scan(chosen, frozenset({"logits"}), purpose="preserve", progress=progress)
         logits = seen.logits[seen.at(subset.rows)].clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,9 +175,9 @@ def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord |
             test_accuracy=_accuracy(raw),
             best_test_accuracy=_optional(raw, "best_test_accuracy"),
             noise_ratio=_optional(raw, "noise_ratio"),
-            flops=float(raw["flops"]),
+            flops=_cost(raw, "flops"),
             flops_by_purpose=_numbers(raw, "flops_by_purpose"),
-            seconds=float(raw["seconds"]),
+            seconds=_cost(raw, "seconds"),
             seconds_by_purpose=_numbers(raw, "seconds_by_purpose"),
             epoch_equivalents=_optional(raw, "epoch_equivalents"),
             parameters=None if raw.get("parameters") is None else int(raw["parameters"]),
@@ -197,6 +198,13 @@ def _accuracy(raw: dict[str, Any]) -> float:
     if not 0 <= accuracy <= 1:
         raise ValueError(f"test_accuracy is {accuracy:g}; it must be a share in [0, 1]")
     return accuracy
+
+
+def _cost(raw: dict[str, Any], key: str) -> float:
+    cost = float(raw[key])
+    if not 0 <= cost < math.inf:
+        raise ValueError(f"{key} is {cost:g}; it must be finite and not negative")
+    return cost
 
 
 def _optional(raw: dict[str, Any], key: str) -> float | None:

@@ -152,8 +152,8 @@ PANELS = (
         "coreset-noise",
         "Wrong labels in the coreset",
         _says(
-            "Share of samples with a wrong label in every coreset that was chosen; the dashed grey line is the share in "
-            "all training data, where a random choice lies. Below it, the selector filters wrong labels out."
+            "Share of samples with a wrong label in every coreset that was chosen; the dashed grey line is the share "
+            "in all training data, where a random choice lies. Below it, the selector filters wrong labels out."
         ),
         panels.coreset_noise,
     ),

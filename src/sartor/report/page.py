@@ -25,9 +25,9 @@ FORMAT = 1
 _CONVENTIONS = (
     "In the tables, accuracies are means over seeds ± half of their 95 % t-interval, at the last epoch; the best epoch "
     "was picked on the test set, so it flatters every arm. Differences are paired by seed, with their 95 % interval: "
-    "▲ better, ▼ worse, no mark: no difference could be shown. Data epochs are samples trained on, over the size of the "
-    "training set. FLOPs and time include selection and leave monitoring out; the percentage beside FLOPs is of dense. "
-    "Selection's share is of the FLOPs."
+    "▲ better, ▼ worse, no mark: no difference could be shown. Data epochs are samples trained on, over the size of "
+    "the training set. FLOPs and time include selection and leave monitoring out; the percentage beside FLOPs is of "
+    "dense. Selection's share is of the FLOPs."
 )
 
 

@@ -176,9 +176,9 @@ def _row(block: Block, arm: str, arms: dict[str, list[RunRecord]], dense: Sequen
         minus_baseline=None if arm == block.baseline else _minus(seeds, arms.get(block.baseline)),
         minus_random=None if arm == block.random else _minus(seeds, arms.get(block.random)),
         flops=flops,
-        flops_relative=flops / _mean(run.flops for run in dense) if dense else None,
+        flops_relative=_ratio(flops, [run.flops for run in dense or ()]),
         seconds=seconds,
-        seconds_relative=seconds / _mean(run.seconds for run in dense) if dense else None,
+        seconds_relative=_ratio(seconds, [run.seconds for run in dense or ()]),
         epoch_equivalents=_mean_known(run.epoch_equivalents for run in runs),
         selection_share=_mean_known(selection_share(run) for run in runs),
         kept_weights=_mean_known(_kept(run) for run in runs),
@@ -198,6 +198,10 @@ def selection_share(run: RunRecord) -> float | None:
 
 def _kept(run: RunRecord) -> float | None:
     return run.kept_weights / run.parameters if run.kept_weights is not None and run.parameters else None
+
+
+def _ratio(cost: float, dense: Sequence[float]) -> float | None:
+    return cost / _mean(dense) if sum(dense) > 0 else None
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -85,10 +85,10 @@ def _claim(found: Sequence[Interval], baseline: str) -> str:
     if counts["better"] and rest:
         return f"Joint training beats {baseline} in {counts['better']} of {total}; {listed(rest)}."
     if counts["better"]:
-        return f"Joint training beats {baseline} in all of {total}."
+        return f"Joint training beats {baseline}{f' in all of {total}' if len(found) > 1 else ''}."
     if len(rest) == 1:
-        how = "it is worse in all" if counts["worse"] else "no difference could be shown in any"
-        return f"Joint training does not beat {baseline}: {how} of {total}."
+        how, where = ("it is worse", "all") if counts["worse"] else ("no difference could be shown", "any")
+        return f"Joint training does not beat {baseline}: {how}{f' in {where} of {total}' if len(found) > 1 else ''}."
     return f"Joint training does not beat {baseline}: of {total}, {listed(rest)}."
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from sartor.errors import SelectionError
 from sartor.ranking import largest_remainder
-
-if TYPE_CHECKING:
-    from sartor.scan import Scan
+from sartor.scan import Scan
 
 
 def check_budget(scan: Scan, k: int) -> None:
@@ -24,13 +19,13 @@ def check_budget(scan: Scan, k: int) -> None:
 def class_budgets(targets: Int64[Tensor, "n"], k: int, *, none_empty: bool = False) -> dict[int, int]:
     """Share k among the classes present in proportion to their sizes, by largest remainder; the sum is exactly k.
 
-    No class gets more than it has. With `none_empty` a class too small for a share gets one sample of the largest budget.
+    No class gets more than it has. With `none_empty` a class too small for a share takes one from the largest.
     Raises: SelectionError: with `none_empty`, where k is smaller than the number of classes.
     """
     labels, sizes = targets.unique(return_counts=True)
     if none_empty and k < len(labels):
         raise SelectionError(
-            f"k is {k} but the scan holds {len(labels)} classes and each needs a sample; k must be at least {len(labels)}."
+            f"k is {k} but the scan holds {len(labels)} classes and each needs a sample; choose k >= {len(labels)}."
         )
     budgets = largest_remainder(k, sizes.double())
     for label in (budgets == 0).nonzero().squeeze(1) if none_empty else ():

@@ -2,52 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from sartor.scan import Scan
+from sartor.scan import Scan
 
 
 @dataclass(frozen=True, eq=False)
 class HeadGradients:
-    """The gradients g_i = e_i (x) [h_i; 1] of n samples, held as errors e and head inputs [h; 1] in float64.
+    """The gradients g_i = e_i (x) [h_i; 1] of n samples, held as errors e and head inputs [h; 1].
 
     <g_i, g_j> = <e_i, e_j> <[h_i; 1], [h_j; 1]>, so n * (c + d) numbers do the work of n * c * d.
+    All results are in float64 but for `columns`.
     """
 
-    errors: Float64[Tensor, "n c"]
-    inputs: Float64[Tensor, "n d"]
+    errors: Float32[Tensor, "n c"]
+    inputs: Float32[Tensor, "n d"]
     """Features, with a column of ones where the head has a bias."""
 
     @classmethod
     def of(cls, scan: Scan, positions: Int64[Tensor, "n"]) -> HeadGradients:
         """Take some samples of a scan that has logits, features and targets."""
-        inputs = scan.features[positions].double()
+        inputs = scan.features[positions]
         if scan.head_bias:
-            inputs = torch.cat([inputs, torch.ones(len(inputs), 1, dtype=torch.float64)], dim=1)
-        return cls(scan.errors(positions).double(), inputs)
+            inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
+        return cls(scan.errors(positions), inputs)
 
     def __len__(self) -> int:
         return len(self.errors)
 
-    def squared_norms(self) -> Float64[Tensor, "n"]:
-        """Return <g_i, g_i>, the diagonal of the Gram matrix."""
-        return self.errors.square().sum(1) * self.inputs.square().sum(1)
+    def norms(self) -> Float64[Tensor, "n"]:
+        """Return |g_i|."""
+        errors, inputs = (
+            torch.linalg.vector_norm(side, dim=1, dtype=torch.float64) for side in (self.errors, self.inputs)
+        )
+        return errors * inputs
 
-    def columns(self, positions: Int64[Tensor, "m"]) -> Float64[Tensor, "m n"]:
-        """Return columns of the Gram matrix, <g_i, g_j> for each j of `positions`, in O(m n (c + d))."""
-        return (self.errors[positions] @ self.errors.T) * (self.inputs[positions] @ self.inputs.T)
+    def gram(self, rows: Int64[Tensor, "a"], columns: Int64[Tensor, "b"]) -> Float64[Tensor, "a b"]:
+        """Return the inner products <g_i, g_j> of some samples with others, exact to float64."""
+        errors, inputs = self.errors, self.inputs
+        alike = errors[rows].double() @ errors[columns].double().T
+        return alike * (inputs[rows].double() @ inputs[columns].double().T)
+
+    def columns(self, positions: Int64[Tensor, "m"]) -> Float32[Tensor, "m n"]:
+        """Return <g_j, g_i> for each j of `positions` and all i, in float32 and O(m n (c + d))."""
+        with torch.autocast("cpu", enabled=False):
+            return (self.errors[positions] @ self.errors.T) * (self.inputs[positions] @ self.inputs.T)
 
     def total(self, weights: Float64[Tensor, "n"] | None = None) -> Float64[Tensor, "c d"]:
         """Return the sum of the gradients, each times its weight if weights are given."""
-        errors = self.errors if weights is None else self.errors * weights[:, None]
-        return errors.T @ self.inputs
+        total = torch.zeros(self.errors.shape[1], self.inputs.shape[1], dtype=torch.float64)
+        for block in self._blocks():
+            errors = self.errors[block].double()
+            if weights is not None:
+                errors *= weights[block, None]
+            total += errors.T @ self.inputs[block].double()
+        return total
 
     def along(self, direction: Float64[Tensor, "c d"]) -> Float64[Tensor, "n"]:
-        """Return <g_i, direction>, in O(n c d) time and n * d memory."""
-        return ((self.errors @ direction) * self.inputs).sum(1)
+        """Return <g_i, direction>, in O(n c d)."""
+        parts = [(self.errors[b].double() @ direction * self.inputs[b].double()).sum(1) for b in self._blocks()]
+        return torch.cat(parts)
+
+    def _blocks(self, size: int = 4096) -> Iterator[slice]:
+        for start in range(0, len(self), size):
+            yield slice(start, start + size)

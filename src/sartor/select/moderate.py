@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,11 +12,9 @@ from torch import Tensor
 
 from sartor.errors import check_choice
 from sartor.registry import SELECTORS
+from sartor.scan import Scan
 from sartor.select.budget import check_budget, class_budgets
 from sartor.types import Subset
-
-if TYPE_CHECKING:
-    from sartor.scan import Scan
 
 
 def distances_to_center(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from sartor.registry import SELECTORS
+from sartor.scan import Scan
 from sartor.select.budget import check_budget
 from sartor.types import Subset
-
-if TYPE_CHECKING:
-    from sartor.scan import Scan
 
 
 @SELECTORS.register("random")

@@ -1,0 +1,132 @@
+"""Non-negative orthogonal matching pursuit on gradients that are never built."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from sartor.select.cholesky import Cholesky
+from sartor.select.head_gradients import HeadGradients
+
+ROUNDING = 1e-10
+"""What is smaller than this share of its scale is zero; far above float64's own errors, far below any use."""
+LEAST_GAIN = 1e-12
+"""A step that lowers the objective by a smaller share than this has gained nothing."""
+SCREENING = 1e-5
+"""Inner products in float32 are within this share of the norms' product; whatever could be best is looked at again."""
+AHEAD = 16
+"""Gram columns computed at once, for the likeliest samples: most of the next steps then find theirs ready."""
+
+
+def pursue(gradients: HeadGradients, k: int, *, ridge: float) -> tuple[Int64[Tensor, "m"], Float64[Tensor, "m"]]:
+    """Choose m <= k samples and weights w > 0 whose gradients add up to the sum G of all of them.
+
+    The objective is |sum_i w_i g_i - G|^2 + ridge * mean(|g|^2) * |w|^2. Each step takes the sample with the largest
+    inner product with what is missing of G (ties, within rounding, go to the lower position) and sets the weights to
+    the minimiser over w >= 0 on the samples held. One whose weight becomes 0 is let go and may come back. It ends at k
+    samples, where no inner product is positive (then w is optimal over all samples), or where a step gains nothing.
+    The objective falls with every step, so no set of samples is held twice.
+    Time O(k n (c + d + k)); memory n (c + d + k) numbers.
+    """
+    fit = _Fit(gradients, k, ridge)
+    lowered, dropped = 0.0, set[int]()
+    while len(fit.held) < k:
+        entering = fit.best(torch.tensor(sorted(dropped), dtype=torch.int64))
+        if entering is None:
+            dropped.clear()
+            entering = fit.best(fit.screened())
+        if entering is None or not fit.admit(*entering):
+            break
+        dropped = (dropped - {entering[0]}) | fit.settle()
+        before, lowered = lowered, fit.lowered()
+        if lowered <= before * (1 + LEAST_GAIN):
+            break
+    return torch.tensor(fit.held, dtype=torch.int64), torch.from_numpy(fit.weights)
+
+
+class _Fit:
+    """Non-negative ridge least squares on the samples held, kept up to date as they come and go.
+
+    Whatever decides is float64; float32 columns of the Gram matrix only narrow down who may be best.
+    """
+
+    def __init__(self, gradients: HeadGradients, k: int, ridge: float) -> None:
+        self.gradients = gradients
+        self.target = gradients.along(gradients.total())
+        self.norms = gradients.norms()
+        self.ridge = ridge * float(self.norms.square().mean())
+        self.slack = ROUNDING * float(self.norms.max() * self.norms.sum())
+        self.held: list[int] = []
+        self.weights = np.zeros(0)
+        self.factor = Cholesky(k)
+        self.columns = torch.empty(k, len(gradients))
+        self.ahead: dict[int, Tensor] = {}
+        self.missing = self.target
+
+    def lowered(self) -> float:
+        """Return how far the objective lies below that of no samples at all."""
+        return float(self.target[self.held].numpy() @ self.weights)
+
+    def screened(self) -> Int64[Tensor, "m"]:
+        """Return, ascending, the samples not held that may have the largest inner product with what is missing."""
+        weights = torch.from_numpy(self.weights)
+        self.missing = self.target - self.columns[: len(self.held)].T @ weights.float()
+        self.missing[self.held] = -torch.inf
+        doubt = 2 * SCREENING * float(self.norms.max() * (self.norms[self.held] @ weights))
+        return (self.missing >= self.missing.max() - doubt - self.slack).nonzero().squeeze(1)
+
+    def best(self, positions: Int64[Tensor, "m"]) -> tuple[int, Float64[Tensor, "t"]] | None:
+        """Return the one with the largest inner product with what is missing, and its products with those held.
+
+        The lowest of equal ones; None if there is none whose inner product is positive.
+        """
+        if len(positions) == 0:
+            return None
+        across = self.gradients.gram(positions, torch.tensor(self.held, dtype=torch.int64))
+        missing = self.target[positions] - across @ torch.from_numpy(self.weights)
+        if float(missing.max()) <= self.slack:
+            return None
+        first = int((missing >= missing.max() - self.slack).nonzero()[0])
+        return int(positions[first]), across[first]
+
+    def admit(self, position: int, across: Float64[Tensor, "t"]) -> bool:
+        """Hold one more sample, with weight 0 for now; False where its gradient depends on those held."""
+        if not self.factor.append(across.numpy(), float(self.norms[position] ** 2) + self.ridge):
+            return False
+        if position not in self.ahead:
+            likely = self.missing.topk(min(AHEAD, len(self.missing)) - 1).indices
+            likely = torch.cat([torch.tensor([position]), likely])
+            self.ahead = dict(zip(likely.tolist(), self.gradients.columns(likely)))
+        self.columns[len(self.held)] = self.ahead[position]
+        self.held.append(position)
+        self.weights = np.append(self.weights, 0.0)
+        return True
+
+    def settle(self) -> set[int]:
+        """Set the weights to the least-squares solution; let go, and return, samples that it would not have positive.
+
+        The inner loop of Lawson and Hanson (1974, ch. 23): walk from the old weights towards the solution until the
+        first one is zero, let that go, solve again.
+        """
+        dropped = set[int]()
+        while self.held:
+            solution = self.factor.solve(self.target[self.held].numpy())
+            vanishing = np.flatnonzero(solution <= ROUNDING * solution.max())
+            if len(vanishing) == 0:
+                self.weights = solution
+                break
+            old, new = self.weights[vanishing], np.minimum(solution[vanishing], 0)
+            reach = old / np.maximum(old - new, np.finfo(float).tiny)
+            self.weights = self.weights + reach.min() * (solution - self.weights)
+            for place in vanishing[reach == reach.min()][::-1]:
+                dropped.add(self._release(int(place)))
+        return dropped
+
+    def _release(self, place: int) -> int:
+        last = len(self.held) - 1
+        self.columns[place:last] = self.columns[place + 1 : last + 1].clone()
+        self.weights = np.delete(self.weights, place)
+        self.factor.delete(place)
+        return self.held.pop(place)

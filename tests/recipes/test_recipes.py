@@ -1,0 +1,269 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sartor
+from sartor.data.formats import Splits, digits
+from sartor.errors import ConfigError, DataError, TrainingError
+from sartor.models.build import build_model
+from sartor.recipes import Dense, SWaST
+from sartor.recipes.arms import ARMS, make_arm
+from sartor.recipes.swast import NONE
+from sartor.registry import SELECTORS
+
+QUICK = {"epochs": 4, "batch_size": 64, "probe": 50}
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return digits()
+
+
+def net(seed: int = 0, spec: str = "cnn(width=4)") -> nn.Module:
+    return build_model(spec, classes=10, input_shape=(1, 8, 8), seed=seed)
+
+
+def test_swast_keeps_its_masks_its_k_and_its_word(splits: Splits, tmp_path: Path) -> None:
+    recipe = SWaST(**QUICK, fraction=0.2, every=2, selector="moderate", pruner="rigl(every=5)", noise=0.2)
+    result = recipe.fit(net(), splits.train, splits.test, out=tmp_path / "run")
+    n = len(splits.train) - round(0.1 * len(splits.train))
+    assert result.results["n"] == n
+    assert len(result.subset) == result.results["k"] == int(0.2 * n + 0.5)
+    for name in result.masks.names:
+        weight = dict(result.model.named_parameters())[name]
+        assert not weight[~result.masks[name]].any()
+    density = result.results["density_by_layer"]
+    assert density["classifier.weight"] == pytest.approx(0.1, abs=0.01)
+    total = sum(w.numel() for name, w in result.model.named_parameters() if name.startswith("conv"))
+    backbone = [name for name in result.masks.names if not name.startswith("classifier")]
+    kept = sum(result.masks.kept(name) for name in backbone)
+    assert kept == int(0.3 * sum(result.masks[name].numel() for name in backbone) + 0.5)
+    assert total > kept
+    files = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert files == [
+        "checkpoints",
+        "config.json",
+        "ledger.json",
+        "masks.safetensors",
+        "metrics.jsonl",
+        "model.safetensors",
+        "noise.json",
+        "results.json",
+        "subsets",
+    ]
+    saved = json.loads((tmp_path / "run" / "subsets" / "epoch-0003.json").read_text())
+    assert saved["ids"] == splits.train.ids_of(result.subset.rows)
+    assert len(json.loads((tmp_path / "run" / "noise.json").read_text())["ids"]) == int(0.2 * n + 0.5)
+
+
+def test_trim_prunes_the_classifier_only_and_whole_prunes_all(splits: Splits) -> None:
+    trim = SWaST(**QUICK, variant="trim", selector="random").fit(net(), splits.train, splits.test)
+    assert trim.masks.names == ("classifier.weight",)
+    assert trim.masks.density() == pytest.approx(0.1, abs=0.01)
+    whole = SWaST(**QUICK, variant="whole", sparsity=0.5, selector="random").fit(net(), splits.train, splits.test)
+    assert whole.masks.kept() == int(0.5 * whole.masks.total() + 0.5)
+
+
+def test_preservation_binds_only_where_it_is_asked_for(splits: Splits) -> None:
+    base = SWaST(**QUICK, fraction=0.2, every=2, selector="moderate", pruner=NONE, preserve=NONE)
+    weights = {}
+    for kind, weight in ((NONE, 0.1), ("complete", 0.0), ("complete", 1.0), ("selective", 1.0)):
+        recipe = base.with_options(preserve=kind, preserve_weight=weight)
+        weights[kind, weight] = recipe.fit(net(), splits.train, splits.test).results["digest"]["weights"]
+    assert weights[NONE, 0.1] == weights["complete", 0.0]
+    assert len({weights[NONE, 0.1], weights["complete", 1.0], weights["selective", 1.0]}) == 3
+
+
+def test_stored_logits_are_those_of_the_network_that_selected(splits: Splits, monkeypatch) -> None:
+    """The first gradient of the preservation loss after a selection is zero: the state is the stored one."""
+    seen = []
+    original = sartor.recipes.swast.Preserved.loss
+
+    def watching(self, logits, batch):
+        value = original(self, logits, batch)
+        seen.append(float(value.detach()))
+        return value
+
+    monkeypatch.setattr(sartor.recipes.swast.Preserved, "loss", watching)
+    model = build_model("fc(hidden=32)", classes=10, input_shape=(1, 8, 8), seed=0)
+    recipe = SWaST(epochs=3, batch_size=2000, fraction=0.5, every=1, warmup=1, selector="moderate", preserve="complete")
+    recipe.fit(model, splits.train, splits.test)
+    assert len(seen) == 2
+    assert all(abs(value) < 1e-6 for value in seen)
+
+
+def test_a_network_without_regularisation_learns_from_its_coreset_alone(splits: Splits) -> None:
+    """Rows left out of a drawn-once subset have no influence: other labels for them give the same weights."""
+    recipe = Dense(epochs=3, batch_size=32, sampler="redraw(every=0)", fraction=0.3, warmup=0, holdout=0.0, probe=0)
+    first = recipe.fit(net(), splits.train, splits.test)
+    targets = splits.train.targets.clone()
+    outside = torch.ones(len(targets), dtype=torch.bool)
+    outside[first.subset.rows] = False
+    targets[outside] = (targets[outside] + 1) % 10
+    changed = sartor.Pool.from_arrays(
+        splits.train.inputs, targets, ids=splits.train.ids, preprocess=splits.train.preprocess
+    )
+    second = recipe.fit(net(), changed, splits.test)
+    assert first.results["digest"] == second.results["digest"]
+
+
+def test_selectors_never_see_the_noise_and_the_hold_out_is_clean(splits: Splits, monkeypatch) -> None:
+    spied = []
+    original = SELECTORS["moderate"].select
+
+    def spy(self, scan, k, *, generator):
+        spied.append(scan)
+        return original(self, scan, k, generator=generator)
+
+    monkeypatch.setattr(SELECTORS["moderate"], "select", spy)
+    recipe = SWaST(**QUICK, every=2, fraction=0.2, selector="moderate", noise=0.2)
+    recipe.fit(net(), splits.train, splits.test)
+    for scan in spied:
+        assert set(scan.parts) <= {"features", "targets", "logits", "progress", "lr"}
+        wrong = (scan.targets != splits.train.targets_of(scan.rows)).double().mean()
+        assert float(wrong) == pytest.approx(0.2, abs=0.001)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_runs_and_its_ledger_is_its_forecast(splits: Splits, arm: str) -> None:
+    from sartor.comparison import Forecaster
+
+    base = SWaST(**QUICK, fraction=0.2, every=2, selector="moderate", pruner="rigl(every=3)", evaluate_every=4)
+    recipe = make_arm(arm, base, 1167)
+    results = recipe.fit(net(), splits.train, splits.test).results
+    cost = Forecaster(splits, "cnn(width=4)")(recipe)
+    assert results["flops"] == pytest.approx(cost.flops, rel=1e-12)
+    assert results["flops_by_purpose"] == pytest.approx(cost.flops_by_purpose, rel=1e-12)
+    assert (results["steps"], results["kept_weights"], results["n"]) == (cost.steps, cost.kept_weights, cost.n)
+    assert sum(account["trained"] for account in results["samples"].values()) == cost.trained
+    assert sum(account["forward"] for account in results["samples"].values()) == cost.scanned
+
+
+def test_dense_steps_takes_the_steps_of_the_coreset_arm(splits: Splits) -> None:
+    base = SWaST(**QUICK, fraction=0.2, every=2, selector="random")
+    steps = make_arm("coreset-only", base, 1167).fit(net(), splits.train, splits.test).results["steps"]
+    assert make_arm("dense-steps", base, 1167).fit(net(), splits.train, splits.test).results["steps"] == steps
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_optimisers_and_precisions(splits: Splits, optimizer: str) -> None:
+    lr = 0.05 if optimizer == "sgd" else 1e-2
+    for precision in ("fp32", "bf16"):
+        recipe = SWaST(
+            epochs=10, batch_size=32, optimizer=optimizer, lr=lr, precision=precision, fraction=0.5, every=5,
+            selector="moderate", sparsity=0.3, pruner="rigl(every=10)",
+        )  # fmt: skip
+        result = recipe.fit(net(spec="cnn(width=8)"), splits.train, splits.test)
+        assert result.test_accuracy > 0.8
+        for name in result.masks.names:
+            assert not dict(result.model.named_parameters())[name][~result.masks[name]].any()
+
+
+def test_plain_tensors_tuples_dicts_and_datasets(splits: Splits) -> None:
+    class TwoInputs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.head = nn.Linear(3, 8), nn.Linear(2, 8), nn.Linear(8, 2)
+
+        def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            return self.head((self.left(left) + self.right(right)).relu())
+
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(200, 3, generator=generator), torch.randn(200, 2, generator=generator)
+    targets = (left[:, 0] + right[:, 0] > 0).long()
+    recipe = SWaST(epochs=6, batch_size=20, fraction=0.4, every=2, selector="gradmatch", sparsity=0.2)
+    for inputs in ((left, right), {"left": left, "right": right}):
+        pair = (inputs, targets)
+        torch.manual_seed(0)
+        result = recipe.fit(TwoInputs(), pair, pair)
+        assert result.test_accuracy > 0.8
+    dataset = torch.utils.data.TensorDataset(left, targets)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    assert recipe.fit(model, dataset, dataset).test_accuracy > 0.6
+    arrays = (np.asarray(left), np.asarray(targets))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    assert recipe.fit(model, arrays).test_accuracy is None
+
+
+def test_missing_labels_are_refused_with_names(splits: Splits) -> None:
+    targets = splits.train.targets.clone()
+    targets[3] = -1
+    pool = sartor.Pool.from_arrays(splits.train.inputs, targets, ids=splits.train.ids)
+    with pytest.raises(DataError, match=splits.train.ids[3]):
+        Dense(epochs=1).fit(net(), pool)
+    with pytest.raises(DataError, match="no label"):
+        Dense(epochs=1).fit(net(), sartor.Pool.from_arrays(splits.train.inputs))
+
+
+def test_a_loss_that_is_not_finite_names_the_samples(splits: Splits, tmp_path: Path) -> None:
+    images = splits.train.gather(splits.train.rows)
+    images[17] = float("nan")
+    recipe = Dense(epochs=1, batch_size=64, holdout=0.0)
+    with pytest.raises(TrainingError, match=r"samples 0017 is nan .*lower --lr") as caught:
+        recipe.fit(build_model("fc", classes=10, input_shape=(1, 8, 8), seed=0), (images, splits.train.targets))
+    assert "0016" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fraction": 0.0}, r"fraction is 0; it must lie in \(0, 1\]"),
+        ({"fraction": 1.5}, "Did you mean 0.15"),
+        ({"sparsity": 1.0}, "sparsity"),
+        ({"selector": "moderat"}, "Did you mean 'moderate'"),
+        ({"pruner": "rigl(evry=3)"}, "Did you mean 'every'"),
+        ({"pruner": NONE, "sparsity": 0.5}, "no effect"),
+        ({"variant": "trim", "classifier_sparsity": 0.5}, "classifier_sparsity"),
+        ({"pruner": "rigl(sparsity=0.5)", "sparsity": 0.5}, "twice"),
+        ({"warmup": 300}, "warmup"),
+        ({"selection_timing": "later"}, "selection_timing"),
+        ({"holdout": 1.0}, "holdout"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"lr": 0.0}, "lr"),
+    ],
+)
+def test_options_out_of_range(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SWaST(**options)
+
+
+def test_dense_refuses_options_without_effect() -> None:
+    for options in (
+        {"sampler": "redraw"},
+        {"fraction": 0.1},
+        {"warmup": 2},
+        {"steps": 5, "sampler": "redraw", "fraction": 0.1},
+    ):
+        with pytest.raises(ConfigError):
+            Dense(**options)
+
+
+def test_arms_leave_out_what_their_names_say() -> None:
+    base = SWaST(epochs=10, fraction=0.2, every=2, sparsity=0.6, lr=0.1)
+    assert make_arm("coreset-only", base, 1000).make_pruner() is None
+    assert make_arm("prune-only", base, 1000).make_selector() is None
+    assert make_arm("prune-only", base, 1000).make_pruner() == make_arm("swast-cut", base, 1000).make_pruner()
+    assert make_arm("swast-trim", base, 1000).make_pruner().sparsity == {"classifier": 0.9}
+    assert make_arm("swast-trim", base, 1000).preserves == NONE
+    assert make_arm("swast-cut", base, 1000).preserves == "complete"
+    for arm in ARMS:
+        recipe = make_arm(arm, base, 1000)
+        shared = {field.name for field in dataclasses.fields(sartor.recipes.Recipe)}
+        assert {name: getattr(recipe, name) for name in shared} == {name: getattr(base, name) for name in shared}
+
+
+def test_python_and_the_model_given_stay_the_users_own(splits: Splits) -> None:
+    model = net()
+    names, kind = list(model.state_dict()), type(model)
+    before = torch.random.get_rng_state()
+    SWaST(**QUICK, selector="random").fit(model, splits.train, splits.test)
+    assert list(model.state_dict()) == names
+    assert type(model) is kind
+    assert torch.equal(torch.random.get_rng_state(), before)
