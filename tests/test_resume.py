@@ -1,5 +1,6 @@
 """A run that is killed, anywhere, and started again ends bit for bit where it would have."""
 
+import functools
 import json
 import os
 import random
@@ -96,7 +97,7 @@ def test_killed_at_twenty_random_moments(splits: Splits, tmp_path: Path, unbroke
     moments = random.Random(0)
     kills, folder = 0, tmp_path / "run"
     for attempt in range(400):
-        child = in_child(lambda: fit(SWAST, splits, folder))
+        child = in_child(functools.partial(fit, SWAST, splits, folder))
         time.sleep(moments.uniform(0.02, 0.35) * seconds)
         os.kill(child, signal.SIGKILL)
         if killed(child):
@@ -159,9 +160,9 @@ def test_killed_inside_selections(splits: Splits, tmp_path: Path, unbroken: dict
 )
 def test_every_recipe_goes_on_exactly(splits: Splits, tmp_path: Path, recipe: Recipe) -> None:
     expected = fit(recipe, splits, tmp_path / "whole")
+    original = Run._save_if_due
     for stop in (1, 7, 40):
         calls = [0]
-        original = Run._save_if_due
 
         def stopping(run: Run, stop: int = stop, calls: list[int] = calls) -> None:
             calls[0] += 1

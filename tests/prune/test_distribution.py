@@ -98,6 +98,11 @@ def test_hand_computed_erk() -> None:
     assert thin == {"small": 3, "large": 8}, "11 kept in proportion 6 : 20 is 2.54 : 8.46"
 
 
+def test_a_layer_that_would_keep_nothing_gets_one_from_the_others() -> None:
+    """Of 100 kept weights the tiny layer's share is 0.15."""
+    assert kept_counts({"tiny": (2, 1), "large": (1000, 1000)}, 0.9999) == {"tiny": 1, "large": 99}
+
+
 def test_er_leaves_the_kernel_out() -> None:
     shapes = {"wide": (20, 20, 1, 1), "square": (20, 20, 3, 3)}
     erk, er = kept_counts(shapes, 0.9), kept_counts(shapes, 0.9, "er")

@@ -176,7 +176,7 @@ def test_plain_tensors_tuples_dicts_and_datasets(splits: Splits) -> None:
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randn(200, 3, generator=generator), torch.randn(200, 2, generator=generator)
     targets = (left[:, 0] + right[:, 0] > 0).long()
-    recipe = SWaST(epochs=6, batch_size=20, fraction=0.4, every=2, selector="gradmatch", sparsity=0.2)
+    recipe = SWaST(epochs=6, batch_size=20, fraction=0.4, every=2, selector="gradmatch", variant="whole", sparsity=0.2)
     for inputs in ((left, right), {"left": left, "right": right}):
         pair = (inputs, targets)
         torch.manual_seed(0)

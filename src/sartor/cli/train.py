@@ -48,9 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     """Parse the flags of one recipe and train."""
     if not arguments or arguments[0].startswith("-"):
         if arguments and arguments[0] in ("-h", "--help"):
-            print(
-                f"usage: sartor train RECIPE [OPTIONS]; RECIPE is {' or '.join(RECIPES)}; see sartor train RECIPE --help"
-            )
+            print(f"usage: sartor train RECIPE [OPTIONS]; RECIPE is {' or '.join(RECIPES)}; each has its own --help")
             return 0
         raise ConfigError(f"name a recipe first: sartor train RECIPE ...; known: {', '.join(RECIPES)}.")
     name = arguments[0]

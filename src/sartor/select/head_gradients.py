@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,15 +33,19 @@ class HeadGradients:
             inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
         return cls(scan.errors(positions), inputs)
 
+    def near_one(self) -> HeadGradients:
+        """Return both sides times a power of 2 each, exactly: the largest norms become about 1.
+
+        Then float32 products neither overflow nor vanish, as those of the errors of a class learnt by heart would.
+        """
+        return HeadGradients(_near_one(self.errors), _near_one(self.inputs))
+
     def __len__(self) -> int:
         return len(self.errors)
 
     def norms(self) -> Float64[Tensor, "n"]:
         """Return |g_i|."""
-        errors, inputs = (
-            torch.linalg.vector_norm(side, dim=1, dtype=torch.float64) for side in (self.errors, self.inputs)
-        )
-        return errors * inputs
+        return _norms(self.errors) * _norms(self.inputs)
 
     def gram(self, rows: Int64[Tensor, "a"], columns: Int64[Tensor, "b"]) -> Float64[Tensor, "a b"]:
         """Return the inner products <g_i, g_j> of some samples with others, exact to float64."""
@@ -71,3 +76,12 @@ class HeadGradients:
     def _blocks(self, size: int = 4096) -> Iterator[slice]:
         for start in range(0, len(self), size):
             yield slice(start, start + size)
+
+
+def _norms(side: Float32[Tensor, "n a"]) -> Float64[Tensor, "n"]:
+    return torch.linalg.vector_norm(side, dim=1, dtype=torch.float64)
+
+
+def _near_one(side: Float32[Tensor, "n a"]) -> Float32[Tensor, "n a"]:
+    exponent = math.frexp(float(_norms(side).max()))[1]
+    return side * 2.0 ** -min(max(exponent, -126), 126)

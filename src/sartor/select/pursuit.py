@@ -30,10 +30,10 @@ def pursue(gradients: HeadGradients, k: int, *, ridge: float) -> tuple[Int64[Ten
     The objective falls with every step, so no set of samples is held twice.
     Time O(k n (c + d + k)); memory n (c + d + k) numbers.
     """
-    fit = _Fit(gradients, k, ridge)
+    fit = _Fit(gradients.near_one(), k, ridge)
     lowered, dropped = 0.0, set[int]()
     while len(fit.held) < k:
-        entering = fit.best(torch.tensor(sorted(dropped), dtype=torch.int64))
+        entering = fit.best(torch.tensor(sorted(dropped))) if dropped else None
         if entering is None:
             dropped.clear()
             entering = fit.best(fit.screened())
@@ -57,9 +57,10 @@ class _Fit:
         self.target = gradients.along(gradients.total())
         self.norms = gradients.norms()
         self.ridge = ridge * float(self.norms.square().mean())
-        self.slack = ROUNDING * float(self.norms.max() * self.norms.sum())
+        self.largest = float(self.norms.max())
+        self.slack = ROUNDING * self.largest * float(self.norms.sum())
         self.held: list[int] = []
-        self.weights = np.zeros(0)
+        self.weights, self.right = np.zeros(0), np.zeros(0)
         self.factor = Cholesky(k)
         self.columns = torch.empty(k, len(gradients))
         self.ahead: dict[int, Tensor] = {}
@@ -67,14 +68,14 @@ class _Fit:
 
     def lowered(self) -> float:
         """Return how far the objective lies below that of no samples at all."""
-        return float(self.target[self.held].numpy() @ self.weights)
+        return float(self.right @ self.weights)
 
     def screened(self) -> Int64[Tensor, "m"]:
         """Return, ascending, the samples not held that may have the largest inner product with what is missing."""
         weights = torch.from_numpy(self.weights)
         self.missing = self.target - self.columns[: len(self.held)].T @ weights.float()
         self.missing[self.held] = -torch.inf
-        doubt = 2 * SCREENING * float(self.norms.max() * (self.norms[self.held] @ weights))
+        doubt = 2 * SCREENING * self.largest * float(self.norms[self.held] @ weights)
         return (self.missing >= self.missing.max() - doubt - self.slack).nonzero().squeeze(1)
 
     def best(self, positions: Int64[Tensor, "m"]) -> tuple[int, Float64[Tensor, "t"]] | None:
@@ -82,8 +83,6 @@ class _Fit:
 
         The lowest of equal ones; None if there is none whose inner product is positive.
         """
-        if len(positions) == 0:
-            return None
         across = self.gradients.gram(positions, torch.tensor(self.held, dtype=torch.int64))
         missing = self.target[positions] - across @ torch.from_numpy(self.weights)
         if float(missing.max()) <= self.slack:
@@ -101,7 +100,7 @@ class _Fit:
             self.ahead = dict(zip(likely.tolist(), self.gradients.columns(likely)))
         self.columns[len(self.held)] = self.ahead[position]
         self.held.append(position)
-        self.weights = np.append(self.weights, 0.0)
+        self.weights, self.right = np.append(self.weights, 0.0), np.append(self.right, float(self.target[position]))
         return True
 
     def settle(self) -> set[int]:
@@ -112,7 +111,7 @@ class _Fit:
         """
         dropped = set[int]()
         while self.held:
-            solution = self.factor.solve(self.target[self.held].numpy())
+            solution = self.factor.solve(self.right)
             vanishing = np.flatnonzero(solution <= ROUNDING * solution.max())
             if len(vanishing) == 0:
                 self.weights = solution
@@ -127,6 +126,6 @@ class _Fit:
     def _release(self, place: int) -> int:
         last = len(self.held) - 1
         self.columns[place:last] = self.columns[place + 1 : last + 1].clone()
-        self.weights = np.delete(self.weights, place)
+        self.weights, self.right = np.delete(self.weights, place), np.delete(self.right, place)
         self.factor.delete(place)
         return self.held.pop(place)
