@@ -20,9 +20,11 @@ def top_mask(scores: Float[Tensor, "n"], k: int, *, largest: bool = True) -> Boo
     if k == n:
         return torch.ones(n, dtype=torch.bool, device=scores.device)
     border = scores.kthvalue(n - k + 1 if largest else k).values
-    chosen = scores > border if largest else scores < border
-    ties = (scores == border).nonzero().squeeze(1)
-    chosen[ties[: k - int(chosen.sum())]] = True
+    chosen = scores >= border if largest else scores <= border
+    surplus = int(chosen.sum()) - k
+    if surplus > 0:
+        ties = (scores == border).nonzero().squeeze(1)
+        chosen[ties[len(ties) - surplus :]] = False
     return chosen
 
 
