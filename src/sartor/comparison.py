@@ -117,7 +117,7 @@ def plan_jobs(
                 place = arm if match == "epochs" else f"{arm}@cost"
                 labels = {"arm": arm, "match": match, "data": data, "model": model}
                 if match == "cost":
-                    labels["match_arm"] = match_arm
+                    labels["matched_arm"] = match_arm
                 job = Job(
                     recipe=recipe.with_options(seed=seed, noise=noise),
                     data=data,
