@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,12 +162,12 @@ class Trainer:
     @contextmanager
     def surrounded(self) -> Iterator[None]:
         """Surround a pass with the pruner's own forward and with mixed precision, where asked for."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            if self.pruner is None or self.masks is None:
-                yield
-            else:
-                with self.pruner.forward(self.model, self.masks):
-                    yield
+        with ExitStack() as stack:
+            if self.precision == "bf16":
+                stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
+            if self.pruner is not None and self.masks is not None:
+                stack.enter_context(self.pruner.forward(self.model, self.masks))
+            yield
 
     def finite(self, loss: Tensor, losses: Tensor, batch: Batch) -> float:
         """Return the loss as a number. Raises: TrainingError: when it is not finite, naming the samples."""
