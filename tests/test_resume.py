@@ -226,6 +226,22 @@ def test_a_finished_run_is_read_not_repeated(splits: Splits, tmp_path: Path) -> 
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_comes_back_whole(splits: Splits, tmp_path: Path) -> None:
+    first, second = (
+        SWAST.fit(build_model("cnn(width=4)", classes=10, input_shape=(1, 8, 8), seed=seed), splits.train, splits.test,
+                  out=tmp_path / "run")
+        for seed in (0, 7)
+    )  # fmt: skip
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name])
+    assert not second.model.training
+    assert first.masks.digest() == second.masks.digest()
+    assert torch.equal(first.subset.rows, second.subset.rows)
+    assert torch.equal(first.subset.weights, second.subset.weights)
+    assert first.subset.scale == second.subset.scale
+    assert first.metrics == second.metrics
+
+
 def test_another_configuration_is_refused_and_nothing_is_touched(splits: Splits, tmp_path: Path) -> None:
     fit(Dense(epochs=1, batch_size=64), splits, tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}

@@ -194,3 +194,17 @@ def test_the_factor_refuses_a_column_that_depends_on_the_others():
     assert factor.append(np.zeros(0), 4.0)
     assert not factor.append(np.array([6.0]), 9.0)
     assert factor.size == 1
+
+
+@pytest.mark.parametrize("seed", [4066, 13000, 16488])
+def test_a_sample_let_go_comes_back_when_the_next_one_let_go_makes_room(seed):
+    # Found by search: in one step two samples go, after which the first of them is welcome again.
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(24, 7)) @ rng.normal(size=(7, 10)) + 0.1 * rng.normal(size=(24, 10)) + rng.normal(size=10)
+    gradients = HeadGradients(torch.ones(24, 1), torch.from_numpy(points).float())
+    built = gradients.inputs.double().numpy()
+    for k in range(2, 25):
+        chosen, weights = pursue(gradients, k, ridge=1e-3)
+        expected, expected_weights = reference.pursue(built, k, 1e-3)
+        assert sorted(chosen.tolist()) == expected
+        np.testing.assert_allclose(spread(24, chosen, weights)[expected], expected_weights, rtol=1e-5)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sartor.data.pool import LabelNoise, Pool
+from sartor.files import read_json
 from sartor.prune.masks import Masks
 from sartor.prune.scope import prunable
 from sartor.recipes.setup import Data
@@ -22,11 +24,11 @@ from sartor.types import Subset
 
 @dataclass(frozen=True)
 class Result:
-    """A finished training: the network (the user's own module), its masks, the last subset, and what was measured."""
+    """A finished training: the network (the user's own module, in eval mode), its masks, the last subset, metrics."""
 
     model: nn.Module
     masks: Masks | None
-    subset: Subset | None
+    subset: Subset
     metrics: list[dict[str, Any]]
     results: dict[str, Any]
 
@@ -140,9 +142,7 @@ def density_by_layer(model: nn.Module, masks: Masks | None) -> dict[str, float]:
     return {name: kept.get(name, 1.0) for name in prunable(model)}
 
 
-def conclude(
-    run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subset | None, labels: dict[str, Any]
-) -> Result:
+def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subset, labels: dict[str, Any]) -> Result:
     """Write the network, the masks, the ledger and, last of all, the results."""
     model, masks, ledger = trainer.model, trainer.masks, trainer.ledger
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -154,19 +154,19 @@ def conclude(
     last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
     parameters = sum(p.numel() for p in model.parameters())
     purposes = {name: costs for name, costs in ledger.by_purpose().items() if name != "monitor"}
-    drawn = subset is not None and len(subset) < len(data.train)
+    drawn = len(subset) < len(data.train)
     results = {
         **labels,
         "n": len(data.train),
         "epochs": last["epoch"] + 1,
-        "k": len(subset) if subset is not None else len(data.train),
+        "k": len(subset),
         "steps": trainer.step,
         **{
             name: last.get(name)
             for name in ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_loss")
         },
         "best_test_accuracy": max((line["test_accuracy"] for line in evaluated), default=None),
-        "noise_ratio": watch.noise_ratio(subset) if subset is not None and drawn else None,
+        "noise_ratio": watch.noise_ratio(subset) if drawn else None,
         "flops": ledger.flops(),
         "flops_by_purpose": {name: costs["flops"] for name, costs in purposes.items()},
         "seconds": ledger.seconds(),
@@ -182,11 +182,27 @@ def conclude(
         "digest": {
             "weights": digest(state),
             "masks": None if masks is None else masks.digest(),
-            "subset": None if subset is None else digest({"rows": subset.rows, "weights": subset.weights}),
+            "subset": digest({"rows": subset.rows, "weights": subset.weights}),
         },
     }
     run.write("results.json", results)
-    return Result(model, masks, subset, run.metrics, results)
+    return Result(model.eval(), masks, subset, run.metrics, results)
+
+
+def recall(folder: Path, run: Run, model: nn.Module, data: Data) -> Result:
+    """Read a finished run back: the network into `model`, its masks, the subset of the last selection."""
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    stored = folder / "masks.safetensors"
+    masks = Masks(model, load_file(stored)) if stored.exists() else None
+    subset = Subset.of(data.train.rows)
+    selections = sorted((folder / "subsets").glob("*.json"))
+    if selections:
+        chosen = read_json(selections[-1])
+        places = {name: row for row, name in enumerate(data.train.ids)}
+        rows = torch.tensor([places[name] for name in chosen["ids"]])
+        subset = Subset(rows, torch.tensor(chosen["weights"]), chosen["scale"])
+    assert run.results is not None
+    return Result(model.eval(), masks, subset, run.metrics, run.results)
 
 
 def pool_summary(pool: Pool | None) -> dict[str, Any] | None:

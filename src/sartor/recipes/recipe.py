@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from safetensors.torch import load_file
 from torch import nn
 
 from sartor.data.augment import Augment
 from sartor.errors import check_choice, check_range
 from sartor.losses import WEIGHTINGS
-from sartor.recipes.outcome import Result, Watch, conclude, pool_summary
+from sartor.recipes.outcome import Result, Watch, conclude, pool_summary, recall
 from sartor.recipes.setup import AUGMENTS, Data, pick_device, prepare_data, prepare_trainer
 from sartor.recipes.timetable import Slot
 from sartor.run import Run
@@ -134,10 +133,10 @@ class Recipe(ABC):
     ) -> Result:
         """Train `model` in place and return what came of it.
 
-        `train` and `test` are Pools, pairs (inputs, targets) of tensors or arrays, or map-style Datasets. With `out`,
-        everything is kept in that folder, and the same call goes on where an interrupted one stopped, bit for bit.
-        `augment` is what `augment="auto"` means; `labels` are written into the results as they are; `listener` is
-        called with every line of the metrics.
+        The network comes back in eval mode. `train` and `test` are Pools, pairs (inputs, targets) of tensors or arrays,
+        or map-style Datasets. With `out`, everything is kept in that folder, and the same call goes on where an
+        interrupted one stopped, bit for bit. `augment` is what `augment="auto"` means; `labels` are written into the
+        results as they are; `listener` is called with every line of the metrics.
         Raises: SartorError: for data, options or a folder that do not fit; Stopped: after a signal.
         """
         chosen = pick_device(device)
@@ -146,8 +145,7 @@ class Recipe(ABC):
         with Run(folder, self.configuration(model, data), seed=self.seed, save_every=save_every) as run:
             run.listener = listener
             if run.results is not None and folder is not None:
-                model.load_state_dict(load_file(folder / "model.safetensors"))
-                return Result(model, None, None, run.metrics, run.results)
+                return recall(folder, run, model, data)
             if data.train.noise is not None:
                 run.write("noise.json", data.train.noise.to_json(data.train))
             trainer = prepare_trainer(self, run, model, data, chosen)
