@@ -1,5 +1,6 @@
 """What all tests share: one thread, the literal references on the path, the real data where it is."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -7,8 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))
+importlib.import_module("reference.typecheck")
+CHECKED = ["sartor.losses", "sartor.ranking", "sartor.select", "sartor.types", "sartor.train", "sartor.recipes.state"]
+install_import_hook(CHECKED, "reference.typecheck.typechecked")  # array shapes are checked in tests, never in use
 torch.set_num_threads(1)
 settings.register_profile("sartor", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("sartor")

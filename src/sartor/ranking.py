@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64, Real
 from torch import Tensor
 
 
-def top_mask(scores: Float[Tensor, "n"], k: int, *, largest: bool = True) -> Bool[Tensor, "n"]:
+def top_mask(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> Bool[Tensor, "n"]:
     """Mark the k largest (or smallest) scores; of equal ones at the border the lower indices win.
 
     Time O(n), by selection rather than by sorting. Raises: ValueError: unless 0 <= k <= n.
@@ -28,12 +28,12 @@ def top_mask(scores: Float[Tensor, "n"], k: int, *, largest: bool = True) -> Boo
     return chosen
 
 
-def top_indices(scores: Float[Tensor, "n"], k: int, *, largest: bool = True) -> Int64[Tensor, "k"]:
+def top_indices(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> Int64[Tensor, "k"]:
     """Return the indices, ascending, that `top_mask` marks."""
     return top_mask(scores, k, largest=largest).nonzero().squeeze(1)
 
 
-def largest_remainder(total: int, shares: Float[Tensor, "g"]) -> Int64[Tensor, "g"]:
+def largest_remainder(total: int, shares: Real[Tensor, "g"]) -> Int64[Tensor, "g"]:
     """Split `total` into whole numbers proportional to `shares` (Hamilton's method; ties go to the lower index).
 
     >>> largest_remainder(10, torch.tensor([1.0, 1.0, 1.0])).tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -208,3 +210,34 @@ def test_a_sample_let_go_comes_back_when_the_next_one_let_go_makes_room(seed):
         expected, expected_weights = reference.pursue(built, k, 1e-3)
         assert sorted(chosen.tolist()) == expected
         np.testing.assert_allclose(spread(24, chosen, weights)[expected], expected_weights, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [33, 72, 189])
+def test_steps_that_gain_nothing_end_it(seed):
+    # More samples than the rank and almost no ridge: past some point a step changes the objective by rounding only.
+    points = np.maximum(np.random.default_rng(seed).normal(size=(24, 3)), 0)
+    gradients = HeadGradients(torch.ones(24, 1), torch.from_numpy(points).float())
+    chosen, _ = pursue(gradients, 24, ridge=1e-9)
+    assert sorted(chosen.tolist()) == reference.pursue(gradients.inputs.double().numpy(), 24, 1e-9)[0]
+    assert len(chosen) < 24
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_inner_products_go_to_the_lower_position_however_they_are_rounded(seed):
+    # All orders of five numbers have the same inner product with their sum, but not in floating point.
+    rng = np.random.default_rng(seed)
+    points = rng.permutation(list(itertools.permutations(rng.random(5) * 3)))
+    gradients = HeadGradients(torch.full((120, 1), 0.3), torch.from_numpy(points).float())
+    assert pursue(gradients, 1, ridge=0.5)[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_of_float32_does_not_decide(seed):
+    # Eight directions, twelve copies each, the copies longer by a float32 step or two: only float64 tells them apart.
+    rng = np.random.default_rng(seed)
+    points = np.repeat(rng.normal(size=(8, 64)) + 1, 12, axis=0) * (
+        1 + 1.2e-7 * rng.permuted(np.tile(np.arange(12), (8, 1)), axis=1).ravel()[:, None]
+    )
+    gradients = HeadGradients(torch.ones(96, 1), torch.from_numpy(points).float())
+    chosen, _ = pursue(gradients, 20, ridge=0.5)
+    assert sorted(chosen.tolist()) == reference.pursue(gradients.inputs.double().numpy(), 20, 0.5)[0]
