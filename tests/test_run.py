@@ -123,3 +123,10 @@ def test_a_listener_hears_every_line() -> None:
     run.listener = heard.append
     run.log("epoch", epoch=0)
     assert heard == run.metrics == [{"kind": "epoch", "epoch": 0}]
+
+
+def test_a_folder_is_for_one_process_at_a_time(tmp_path: Path) -> None:
+    with Run(tmp_path / "run", {}, seed=0), pytest.raises(ResumeError, match="in use by another process"):
+        Run(tmp_path / "run", {}, seed=0)
+    with Run(tmp_path / "run", {}, seed=0):
+        pass

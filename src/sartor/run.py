@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
+from filelock import FileLock, Timeout
 
 from sartor import randomness
 from sartor.errors import ResumeError, SartorError, Stopped
@@ -62,6 +63,7 @@ class Run:
         self._stop_signal = 0
         self._handlers: dict[int, Any] = {}
         self._saved: dict[str, Any] = {}
+        self._lock: FileLock | None = None
         if folder is not None:
             self._open(folder, json.loads(json.dumps(config)))
         self._last_save = time.monotonic()
@@ -81,6 +83,8 @@ class Run:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
+        if self._lock is not None:
+            self._lock.release()
 
     def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
         """Return a fresh generator that depends on (seed, purpose, epoch) only."""
@@ -186,6 +190,7 @@ class Run:
         kept = folder / "config.json"
         if kept.exists():
             refuse_other_configuration(folder, read_json(kept), config)
+            self._take(folder)
             self._restore(folder)
             return
         if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
@@ -194,7 +199,16 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SartorError(f"{folder} cannot be made ({error.strerror}); choose another --out.") from error
+        self._take(folder)
         write_json(kept, config)
+
+    def _take(self, folder: Path) -> None:
+        """Take the folder for this process alone; the operating system gives it back however the process ends."""
+        self._lock = FileLock(folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ResumeError(f"{folder} is in use by another process; wait for it, or use another --out.") from None
 
     def _restore(self, folder: Path) -> None:
         for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
