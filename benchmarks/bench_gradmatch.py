@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sartor.scan import Scan
+from sartor.scanning import Scan
 from sartor.select.head_gradients import HeadGradients
 from sartor.select.pursuit import pursue
 

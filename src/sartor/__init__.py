@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from sartor.registry import SAMPLERS as SAMPLERS
     from sartor.registry import SELECTORS as SELECTORS
     from sartor.run import Run as Run
-    from sartor.scan import Scan as Scan
-    from sartor.scan import scan as scan
+    from sartor.scanning import Scan as Scan
+    from sartor.scanning import scan as scan
     from sartor.types import Subset as Subset
 
 _HOMES = {
@@ -34,7 +34,7 @@ _HOMES = {
     "sartor.recipes": ("Dense", "SWaST"),
     "sartor.registry": ("DATASETS", "MODELS", "PRUNERS", "RECIPES", "SAMPLERS", "SELECTORS"),
     "sartor.run": ("Run",),
-    "sartor.scan": ("Scan", "scan"),
+    "sartor.scanning": ("Scan", "scan"),
     "sartor.types": ("Subset",),
 }
 _PUBLIC = {name: home for home, names in _HOMES.items() for name in names}

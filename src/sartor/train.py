@@ -12,27 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sartor.costs import Flops, Ledger, training_flops
+from sartor.costs import MONITOR, Flops, Ledger, training_flops
 from sartor.data.loader import Batch, Loader
 from sartor.data.pool import Pool
 from sartor.errors import TrainingError
 from sartor.losses import correct, state_preservation, weighted_mean
 from sartor.prune.masks import Masks
 from sartor.run import Run
-from sartor.scan import FORWARD_PARTS, Scan, scan
-from sartor.types import Inputs, Pruner, Subset
+from sartor.scanning import FORWARD_PARTS, Scan, forward, scan, undisturbed
+from sartor.types import Pruner, Subset
 
 
 def cosine(epoch: int, epochs: int) -> float:
     """Cosine annealing per epoch: the share of the initial learning rate in `epoch` (from 0), 1 at the start."""
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-
-
-def forward(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Call a module on a tensor, a tuple (positional arguments) or a dict (keyword arguments)."""
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
 @dataclass(frozen=True)
@@ -199,24 +192,16 @@ class Trainer:
             self.ledger.charge(purpose, forward=len(pool), flops=cost)
         return seen
 
-    @torch.no_grad()
     def evaluate(self, pool: Pool, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Return per-sample losses and correctness over a pool's rows; charged as monitoring."""
-        self.model.eval()
+        loader = Loader(
+            pool, batch_size=batch_size, seed=0, device=self.device, channels_last=self.loader.channels_last
+        )
         losses, hits = [], []
-        with self.ledger.timed("monitor"):
-            loader = Loader(
-                pool,
-                batch_size=batch_size,
-                seed=0,
-                device=self.device,
-                channels_last=self.loader.channels_last,
-            )
+        with self.ledger.timed(MONITOR), undisturbed(self.model):
             for batch in loader.sequential(pool.rows, batch_size=batch_size):
                 logits = forward(self.model, batch.inputs).float()
                 losses.append(F.cross_entropy(logits, batch.targets, reduction="none").cpu())
                 hits.append(correct(logits, batch.targets).cpu())
-        cost = len(pool) * self.flops.masked(self.densities)
-        self.ledger.charge("monitor", forward=len(pool), flops=cost)
-        self.model.train()
+        self.ledger.charge(MONITOR, forward=len(pool), flops=len(pool) * self.flops.masked(self.densities))
         return torch.cat(losses), torch.cat(hits)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from sartor.prune.masks import Masks
-    from sartor.scan import Scan
+    from sartor.scanning import Scan
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """What a module takes: a tensor, a tuple (passed as positional arguments) or a dict (as keyword arguments)."""

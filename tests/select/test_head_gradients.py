@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference.gradmatch import built_gradients
 from torch import nn
 
-from sartor.scan import Scan, scan
+from reference.gradmatch import built_gradients
 from sartor.data.pool import Pool
+from sartor.scanning import Scan, scan
 from sartor.select.head_gradients import HeadGradients
 
 
@@ -56,6 +56,12 @@ def test_large_classes_go_by_blocks_to_the_same_result():
     torch.testing.assert_close(gradients.total(), total)
     along = (gradients.errors.double() @ total * gradients.inputs.double()).sum(1)
     torch.testing.assert_close(gradients.along(total), along)
+
+
+def test_twins_have_the_same_errors_and_inputs():
+    errors = torch.tensor([[1.0], [2], [1], [1], [2]])
+    inputs = torch.tensor([[3.0, 0], [3, 0], [3, 0], [4, 0], [3, 0]])
+    assert HeadGradients(errors, inputs).first_twins().tolist() == [0, 1, 0, 3, 1]
 
 
 def test_gradients_are_never_built():

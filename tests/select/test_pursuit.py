@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import gradmatch as reference
 
-from sartor.scan import Scan
+from reference import gradmatch as reference
+from sartor.scanning import Scan
 from sartor.select.cholesky import Cholesky
 from sartor.select.head_gradients import HeadGradients
 from sartor.select.pursuit import pursue
@@ -241,3 +241,17 @@ def test_rounding_of_float32_does_not_decide(seed):
     gradients = HeadGradients(torch.ones(96, 1), torch.from_numpy(points).float())
     chosen, _ = pursue(gradients, 20, ridge=0.5)
     assert sorted(chosen.tolist()) == reference.pursue(gradients.inputs.double().numpy(), 20, 0.5)[0]
+
+
+def test_a_class_of_equal_samples_costs_no_more_than_any_other(monkeypatch):
+    looked_at = []
+
+    def gram(self, rows, columns):
+        looked_at.append(len(rows))
+        return original(self, rows, columns)
+
+    original = HeadGradients.gram
+    monkeypatch.setattr(HeadGradients, "gram", gram)
+    chosen, _ = pursue(HeadGradients(torch.ones(50, 2), torch.ones(50, 3)), 10, ridge=0.5)
+    assert chosen.tolist() == list(range(10))
+    assert max(looked_at) == 1

@@ -18,7 +18,7 @@ from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError
 from sartor.randomness import generator
-from sartor.train import forward as call
+from sartor.scanning import forward as call
 
 if TYPE_CHECKING:
     from sartor.recipes.recipe import Recipe

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from sartor.costs import MONITOR
 from sartor.data.pool import LabelNoise, Pool
 from sartor.files import read_json
 from sartor.prune.masks import Masks
@@ -153,7 +154,7 @@ def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subse
     evaluated = [line for line in run.metrics if "test_accuracy" in line]
     last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
     parameters = sum(p.numel() for p in model.parameters())
-    purposes = {name: costs for name, costs in ledger.by_purpose().items() if name != "monitor"}
+    purposes = {name: costs for name, costs in ledger.by_purpose().items() if name != MONITOR}
     drawn = len(subset) < len(data.train)
     results = {
         **labels,

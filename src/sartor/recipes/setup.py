@@ -63,6 +63,9 @@ def prepare_data(recipe: Recipe, train: object, test: object | None, augment: Au
 def test_like(train: Pool, test: object) -> Pool:
     """Make a pool of the test data, read as the training data are. Raises: DataError: for other classes or shapes."""
     pool = test if isinstance(test, Pool) else as_pool(test, preprocess=train.preprocess, classes=train.classes)
+    unlabelled = len(pool) - len(pool.labelled_rows())
+    if unlabelled:
+        raise DataError(f"{unlabelled} of {len(pool)} test samples have no label; keep those that have one.")
     if pool.classes != train.classes:
         raise DataError(f"the test data have {pool.classes} classes, the training data {train.classes}; give the same.")
     return pool

@@ -14,7 +14,7 @@ from sartor.recipes.setup import Data
 from sartor.recipes.state import Coreset, size_of
 from sartor.recipes.timetable import TIMINGS, Slot, default_warmup, everything, subsets
 from sartor.registry import PRUNERS, RECIPES, SELECTORS, parse
-from sartor.scan import FORWARD_PARTS
+from sartor.scanning import FORWARD_PARTS
 from sartor.train import Preserved, Trainer
 from sartor.types import Pruner, Selector, Subset
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sartor.errors import SelectionError
 from sartor.ranking import largest_remainder
-from sartor.scan import Scan
+from sartor.scanning import Scan
 
 
 def check_budget(scan: Scan, k: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sartor.errors import check_range
 from sartor.registry import SELECTORS
-from sartor.scan import Scan
+from sartor.scanning import Scan
 from sartor.select.budget import check_budget, class_budgets
 from sartor.select.head_gradients import HeadGradients
 from sartor.select.pursuit import pursue

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from sartor.scan import Scan
+from sartor.scanning import Scan
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,12 @@ class HeadGradients:
     def norms(self) -> Float64[Tensor, "n"]:
         """Return |g_i|."""
         return _norms(self.errors) * _norms(self.inputs)
+
+    def first_twins(self) -> Int64[Tensor, "n"]:
+        """Return, for each sample, the first one whose numbers are the very same: often itself."""
+        seen: dict[bytes, int] = {}
+        rows = enumerate(zip(self.errors.numpy(), self.inputs.numpy()))
+        return torch.tensor([seen.setdefault(error.tobytes() + row.tobytes(), i) for i, (error, row) in rows])
 
     def gram(self, rows: Int64[Tensor, "a"], columns: Int64[Tensor, "b"]) -> Float64[Tensor, "a b"]:
         """Return the inner products <g_i, g_j> of some samples with others, exact to float64."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from sartor.errors import check_choice
 from sartor.registry import SELECTORS
-from sartor.scan import Scan
+from sartor.scanning import Scan
 from sartor.select.budget import check_budget, class_budgets
 from sartor.types import Subset
 
@@ -52,7 +51,7 @@ class Moderate:
     Differs: the window holds exactly k; the authors round both of its ends.
     """
 
-    center: Literal["median", "mean"] = "median"
+    center: str = "median"
     per_class: bool = False
 
     def __post_init__(self) -> None:

@@ -65,18 +65,24 @@ class _Fit:
         self.columns = torch.empty(k, len(gradients))
         self.ahead: dict[int, Tensor] = {}
         self.missing = self.target
+        self.twins = gradients.first_twins().numpy()
 
     def lowered(self) -> float:
         """Return how far the objective lies below that of no samples at all."""
         return float(self.right @ self.weights)
 
     def screened(self) -> Int64[Tensor, "m"]:
-        """Return, ascending, the samples not held that may have the largest inner product with what is missing."""
+        """Return, ascending, the samples not held that may have the largest inner product with what is missing.
+
+        Of samples that are the same, only the first: a dead network makes all samples of a class the same.
+        """
         weights = torch.from_numpy(self.weights)
         self.missing = self.target - self.columns[: len(self.held)].T @ weights.float()
         self.missing[self.held] = -torch.inf
         doubt = 2 * SCREENING * self.largest * float(self.norms[self.held] @ weights)
-        return (self.missing >= self.missing.max() - doubt - self.slack).nonzero().squeeze(1)
+        positions = (self.missing >= self.missing.max() - doubt - self.slack).nonzero().squeeze(1)
+        _, firsts = np.unique(self.twins[positions.numpy()], return_index=True)
+        return positions[torch.from_numpy(np.sort(firsts))]
 
     def best(self, positions: Int64[Tensor, "m"]) -> tuple[int, Float64[Tensor, "t"]] | None:
         """Return the one with the largest inner product with what is missing, and its products with those held.

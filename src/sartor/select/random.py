@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from sartor.registry import SELECTORS
-from sartor.scan import Scan
+from sartor.scanning import Scan
 from sartor.select.budget import check_budget
 from sartor.types import Subset
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,7 +11,7 @@ from torch import Tensor
 from sartor.errors import check_choice
 from sartor.ranking import top_indices
 from sartor.registry import SELECTORS
-from sartor.scan import Scan
+from sartor.scanning import Scan
 from sartor.select.budget import check_budget, class_budgets
 from sartor.types import Subset
 
@@ -50,7 +49,7 @@ class EL2N:
     `balanced` ranks within each class. Without it, hardest-first can leave classes out and collects wrong labels.
     """
 
-    keep: Literal["highest", "lowest", "switch"] = "highest"
+    keep: str = "highest"
     balanced: bool = False
 
     def __post_init__(self) -> None:

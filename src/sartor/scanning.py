@@ -302,7 +302,9 @@ def _few(names: Sequence[str]) -> str:
 
 def _as_row_index(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows in ascending order, and the order that sorts them."""
-    if rows.ndim != 1 or rows.is_floating_point() or len(rows) == 0:
+    if rows.numel() == 0:
+        raise SelectionError("the scan holds no samples; give logits, features, targets or rows.")
+    if rows.ndim != 1 or rows.is_floating_point():
         raise SelectionError(
             f"rows are {rows.dtype} {tuple(rows.shape)}; a scan needs a list of whole numbers, 1 or more."
         )

@@ -1,0 +1,185 @@
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sartor.comparison import Forecaster, Job, load, plan_jobs, run_job, run_jobs, training_size
+from sartor.errors import ConfigError, SartorError, Stopped
+from sartor.recipes.arms import ARMS, DEFAULT_ARMS, make_arm
+from sartor.recipes.swast import SWaST
+
+MODEL = "cnn(width=2)"
+BASE = SWaST(
+    epochs=5,
+    batch_size=64,
+    fraction=0.2,
+    every=2,
+    selector="moderate",
+    pruner="rigl(every=3)",
+    evaluate_every=5,
+    probe=0,
+)
+BROKEN = """
+def net(classes, input_shape):
+    raise RuntimeError("out of memory")
+"""
+
+
+def plan(out: Path, base: SWaST = BASE, **options: Any) -> list[Job]:
+    given: dict[str, Any] = {"arms": ["dense"], "seeds": [0], "noises": [0.0]}
+    return plan_jobs(base, data="digits", root=None, model=MODEL, out=out, **{**given, **options})
+
+
+def results_of(jobs: Sequence[Job], workers: int = 1) -> dict[str, dict[str, Any]]:
+    """Make all runs; results by the run folder below the folder of all."""
+    found = {}
+    for job, outcome in run_jobs(jobs, workers):
+        assert not isinstance(outcome, SartorError), outcome
+        found["/".join(job.folder.parts[-3:])] = outcome
+    return found
+
+
+@pytest.fixture(scope="module")
+def forecaster() -> Forecaster:
+    return Forecaster(load("digits", None), MODEL)
+
+
+def test_a_plan_is_every_arm_seed_and_noise_once(tmp_path: Path) -> None:
+    jobs = plan(tmp_path, arms=list(ARMS), seeds=range(3), noises=(0.0, 0.25), describe=lambda job: job.title)
+    assert len(jobs) == len({job.folder for job in jobs}) == len(ARMS) * 3 * 2
+    assert {str(job.folder.relative_to(tmp_path)) for job in jobs} == {
+        f"noise-{noise}/{arm}/seed-{seed}" for noise in ("0", "0.25") for arm in ARMS for seed in range(3)
+    }
+    for job in jobs:
+        assert job.folder == tmp_path / f"noise-{job.recipe.noise:g}" / job.labels["arm"] / f"seed-{job.recipe.seed}"
+        assert job.labels["match"] == "epochs"
+        assert job.labels["command"] == f"{job.labels['arm']}, noise {job.recipe.noise:g}, seed {job.recipe.seed}"
+    presented = [job.cost.trained for job in jobs]
+    assert presented == sorted(presented, reverse=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_at_a_time_give_what_one_at_a_time_gives(tmp_path: Path) -> None:
+    options = {"arms": ["swast-cut", "redrawn"], "noises": [0.2], "seeds": [0, 1]}
+    one = results_of(plan(tmp_path / "one", **options))
+    two = results_of(plan(tmp_path / "two", **options), workers=2)
+    assert len(one) == 4
+    assert {name: results["digest"] for name, results in one.items()} == {
+        name: results["digest"] for name, results in two.items()
+    }
+    assert len({results["digest"]["weights"] for results in one.values()}) == 4
+    for name in one:
+        for file in ("metrics.jsonl", "model.safetensors", "noise.json", "config.json"):
+            first, second = (tmp_path / kind / name / file for kind in ("one", "two"))
+            assert first.read_bytes() == second.read_bytes(), file
+
+
+def test_finished_runs_are_read_not_repeated(tmp_path: Path) -> None:
+    jobs = plan(tmp_path, arms=["random", "coreset-only"])
+    first = results_of(jobs)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    metrics = {path: path.read_bytes() for path in tmp_path.rglob("metrics.jsonl")}
+    again = results_of(plan(tmp_path, arms=["coreset-only", "random"]))
+    assert again == first
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert metrics == {path: path.read_bytes() for path in tmp_path.rglob("metrics.jsonl")}
+    more = results_of(plan(tmp_path, arms=["random", "coreset-only"], seeds=[0, 1]))
+    assert {name: more[name] for name in first} == first
+    assert len(more) == 4
+
+
+def test_one_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    jobs = plan(tmp_path, arms=["dense", "random"], seeds=[0, 1])
+    lost = jobs[0].folder
+    lost.mkdir(parents=True)
+    (lost / "thesis.txt").write_text("do not lose me")
+    outcomes = {job.folder: outcome for job, outcome in run_jobs(jobs, 1)}
+    assert len(outcomes) == 4
+    assert isinstance(outcomes[lost], SartorError)
+    assert "is no run folder" in str(outcomes[lost])
+    assert [path.name for path in lost.iterdir()] == ["thesis.txt"]
+    for job in jobs[1:]:
+        assert outcomes[job.folder] == json.loads((job.folder / "results.json").read_text())
+
+
+def test_an_error_that_nobody_foresaw_does_not_stop_the_others_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_net.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    jobs = plan(tmp_path / "runs", arms=["dense", "random"])
+    jobs[0] = dataclasses.replace(jobs[0], model="broken_net:net")
+    outcomes = [outcome for _, outcome in run_jobs(jobs, 1)]
+    assert isinstance(outcomes[0], SartorError)
+    assert "out of memory" in str(outcomes[0])
+    assert not isinstance(outcomes[1], SartorError)
+
+
+def test_a_stop_is_told_apart_from_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Stopped("stopped by SIGTERM; the state is saved.")
+
+    monkeypatch.setattr(type(plan(tmp_path)[0].recipe), "fit", stopped)
+    [(_, outcome)] = run_jobs(plan(tmp_path), 1)
+    assert isinstance(outcome, Stopped)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_forecast_is_what_the_ledger_says(tmp_path: Path, forecaster: Forecaster, arm: str) -> None:
+    [job] = plan(tmp_path, arms=[arm], noises=[0.1])
+    results = run_job(job)
+    assert job.cost == forecaster(job.recipe)
+    assert results["flops"] == pytest.approx(job.cost.flops, rel=1e-9)
+    assert results["flops_by_purpose"] == pytest.approx(job.cost.flops_by_purpose, rel=1e-9)
+    ledger = json.loads((job.folder / "ledger.json").read_text())
+    assert results["n"] == job.cost.n == training_size(forecaster.splits, job.recipe)
+    assert (results["steps"], results["epochs"], results["k"]) == (job.cost.steps, job.cost.epochs, job.cost.k)
+    assert (results["parameters"], results["kept_weights"]) == (job.cost.parameters, job.cost.kept_weights)
+    assert sum(account["trained"] for account in results["samples"].values()) == job.cost.trained
+    assert sum(account["forward"] for account in results["samples"].values()) == job.cost.scanned
+    assert "monitor" in json.dumps(ledger)
+    lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
+    assert sum(line["kind"] == "selection" for line in lines) == job.cost.selections
+
+
+@pytest.mark.parametrize("match_arm", ["swast-cut", "dense"])
+@pytest.mark.parametrize("arm", ARMS)
+def test_equal_cost_is_met_within_an_epoch(tmp_path: Path, forecaster: Forecaster, arm: str, match_arm: str) -> None:
+    """Every arm's ledger lies within one of its own full epochs (with a selection) of the target."""
+    target = forecaster(make_arm(match_arm, BASE, training_size(forecaster.splits, BASE))).flops
+    [job] = plan(tmp_path, arms=[arm], match="cost", match_arm=match_arm)
+    assert job.folder.parts[-2] == f"{arm}@cost"
+    assert job.labels["match"] == "cost"
+    results = run_job(job)
+    assert results["match"] == "cost"
+    assert results["flops"] == pytest.approx(job.cost.flops, rel=1e-9)
+    forward = forecaster.flops.masked(forecaster.densities(job.recipe)[0])
+    epoch = (3 * forward + forward) * results["n"]
+    assert abs(results["flops"] - target) <= epoch
+
+
+def test_equal_cost_takes_the_nearest_number_of_epochs(forecaster: Forecaster) -> None:
+    n = training_size(forecaster.splits, BASE)
+    target = forecaster(make_arm("swast-cut", BASE.with_options(epochs=20), n)).flops
+    for arm in ("dense", "random", "redrawn", "coreset-only", "prune-only+preserve", "swast-trim"):
+        recipe = make_arm(arm, BASE, n)
+        chosen = forecaster.matched(recipe, target)
+        tried = range(recipe.fewest_epochs, 3 * chosen.epochs)
+        away = {epochs: abs(forecaster(recipe.with_options(epochs=epochs)).flops - target) for epochs in tried}
+        assert away[chosen.epochs] == min(away.values())
+
+
+def test_a_cost_out_of_reach_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    short = BASE.with_options(epochs=1, warmup=0, fraction=0.02, selector="random")
+    with pytest.raises(ConfigError, match=r"dense cannot be run at .* FLOPs: its shortest run, 1 epochs"):
+        plan(tmp_path, short, arms=["dense"], match="cost")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_arms_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'coreset-only'"):
+        plan(tmp_path, arms=["coreset_only"])
+    assert set(DEFAULT_ARMS) <= set(ARMS)
