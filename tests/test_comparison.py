@@ -13,13 +13,13 @@ from sartor.recipes.swast import SWaST
 
 MODEL = "cnn(width=2)"
 BASE = SWaST(
-    epochs=5,
+    epochs=4,
     batch_size=64,
     fraction=0.2,
     every=2,
     selector="moderate",
     pruner="rigl(every=3)",
-    evaluate_every=5,
+    evaluate_every=100,
     probe=0,
 )
 BROKEN = """
@@ -145,12 +145,11 @@ def test_a_forecast_is_what_the_ledger_says(tmp_path: Path, forecaster: Forecast
     assert sum(line["kind"] == "selection" for line in lines) == job.cost.selections
 
 
-@pytest.mark.parametrize("match_arm", ["swast-cut", "dense"])
 @pytest.mark.parametrize("arm", ARMS)
-def test_equal_cost_is_met_within_an_epoch(tmp_path: Path, forecaster: Forecaster, arm: str, match_arm: str) -> None:
+def test_equal_cost_is_met_within_an_epoch(tmp_path: Path, forecaster: Forecaster, arm: str) -> None:
     """Every arm's ledger lies within one of its own full epochs (with a selection) of the target."""
-    target = forecaster(make_arm(match_arm, BASE, training_size(forecaster.splits, BASE))).flops
-    [job] = plan(tmp_path, arms=[arm], match="cost", match_arm=match_arm)
+    target = forecaster(make_arm("dense", BASE, training_size(forecaster.splits, BASE))).flops
+    [job] = plan(tmp_path, arms=[arm], match="cost", match_arm="dense")
     assert job.folder.parts[-2] == f"{arm}@cost"
     assert job.labels["match"] == "cost"
     results = run_job(job)

@@ -60,7 +60,7 @@ def done(*arguments: object) -> Ended:
 
 
 def refused(*arguments: object, encoding: str = "utf-8") -> str:
-    """Run a command that is wrong; return its message. It exits with 2, trains nothing and leaves files as they were."""
+    """Run a command that is wrong and return its message: it exits with 2, trains nothing, and touches no file."""
     before = files_below(Path.cwd())
     ended = call(*arguments, encoding=encoding)
     assert ended.code == 2, ended.err

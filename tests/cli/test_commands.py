@@ -135,12 +135,18 @@ def test_a_run_prints_the_command_that_repeats_it(place: Path, words: tuple[str,
     assert results_of(place / "second")["flops"] == results["flops"]
 
 
-@pytest.mark.parametrize("match", ["epochs", "cost"])
+@pytest.mark.parametrize(
+    ("match", "arms"),
+    [("epochs", tuple(ARMS)), ("cost", ("dense-steps", "redrawn", "swast-trim", "prune-only+preserve"))],
+    ids=["epochs", "cost"],
+)
 @pytest.mark.usefixtures("no_report")
-def test_every_run_of_a_comparison_holds_the_command_that_repeats_it(place: Path, match: str) -> None:
-    done(*COMPARE, "--arms", *ARMS, "--seeds", "1", "--noise", "0.2", "--match", match, "--out", "runs")
+def test_every_run_of_a_comparison_holds_the_command_that_repeats_it(
+    place: Path, match: str, arms: tuple[str, ...]
+) -> None:
+    done(*COMPARE, "--arms", *arms, "--seeds", "1", "--noise", "0.2", "--match", match, "--out", "runs")
     folders = [path.parent for path in (place / "runs").rglob("results.json")]
-    assert len(folders) == len(ARMS)
+    assert len(folders) == len(arms)
     for number, folder in enumerate(folders):
         results = results_of(folder)
         done(*shlex.split(results["command"])[1:], "--out", f"again-{number}")
