@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -276,3 +277,29 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(
             fit(SWAST, splits, tmp_path / "run")
     fit(SWAST, splits, tmp_path / "run")
     assert outcome(tmp_path / "run") == unbroken
+
+
+def test_a_finished_run_keeps_its_metrics_without_its_checkpoints(splits: Splits, tmp_path: Path) -> None:
+    recipe = Dense(epochs=2, batch_size=64)
+    fit(recipe, splits, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    fit(recipe, splits, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before != b""
+
+
+def test_a_folder_where_nothing_was_trained_may_be_taken_over(splits: Splits, tmp_path: Path) -> None:
+    Run(tmp_path / "run", {"lr": 1}, seed=0)
+    fit(Dense(epochs=1, batch_size=64), splits, tmp_path / "run")
+    assert (tmp_path / "run" / "results.json").exists()
+
+
+def test_other_threads_are_noted(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        kill_at_call(Run, "_save_if_due", 30)
+        fit(SWAST, splits, tmp_path / "run")
+
+    assert killed(in_child(work))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    with pytest.warns(UserWarning, match="threads 1 -> 7"):
+        fit(SWAST, splits, tmp_path / "run")

@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import torch
 
 from sartor.costs import Flops, count_flops
 from sartor.data.formats import Splits
-from sartor.errors import SartorError, Stopped
+from sartor.errors import SartorError
 from sartor.models.build import build_model
 from sartor.recipes.arms import make_arm
-from sartor.recipes.forecast import Forecast, forecast, mask_densities, match_epochs
+from sartor.recipes.forecast import Forecast, forecast, mask_densities, match_cost
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.state import size_of
 from sartor.recipes.swast import SWaST
@@ -81,9 +82,9 @@ class Forecaster:
         return forecast(recipe, n, self.flops, densities, parameters=parameters, removed=removed)
 
     def matched(self, recipe: Recipe, target: float) -> Recipe:
-        """Return the recipe with the epochs that bring it nearest to `target` FLOPs."""
+        """Return the recipe with the length that brings it nearest to `target` FLOPs."""
         n = training_size(self.splits, recipe)
-        return match_epochs(recipe, n, self.flops, self.densities(recipe)[0], target)
+        return match_cost(recipe, n, self.flops, self.densities(recipe)[0], target)
 
 
 def plan_jobs(
@@ -168,16 +169,24 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str,
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield waiting.pop(future), future.result()
+                    yield waiting.pop(future), outcome(future)
         finally:
+            for worker in multiprocessing.active_children() if waiting else ():
+                worker.terminate()  # SIGTERM: a run in progress saves its state and ends
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def outcome(future: Future[dict[str, Any] | SartorError]) -> dict[str, Any] | SartorError:
+    """Return what a run came to; a worker that was killed counts as a failed run."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return SartorError("its process was killed, for lack of memory perhaps; give the command again, fewer --jobs.")
 
 
 def attempt(job: Job) -> dict[str, Any] | SartorError:
     """Make one run; an error that Sartor understands is returned, so that the other runs go on."""
     try:
         return run_job(job)
-    except Stopped as error:
-        return error
     except SartorError as error:
         return error

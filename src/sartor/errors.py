@@ -52,6 +52,21 @@ def check_choice(option: str, value: object, allowed: Iterable[str]) -> None:
         raise ConfigError(f"{option} is {value!r}; it must be one of {', '.join(names)}.{hint}")
 
 
+def check_kind(option: str, value: object, default: object) -> None:
+    """Raise ConfigError where an option with a default that is a switch or a number is given something else."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        fits, kind = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        fits, kind = isinstance(value, int) and number, "a whole number"
+    elif isinstance(default, float):
+        fits, kind = number or not isinstance(value, str | bool | None), "a number"
+    else:
+        return
+    if not fits:
+        raise ConfigError(f"{option} is {value!r}; it must be {kind}.")
+
+
 def check_range(
     option: str,
     value: float,

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from sartor.errors import ConfigError, nearest
+from sartor.errors import ConfigError, check_kind, nearest
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
+_WORDS = {"true": True, "false": False, "none": None}
 _SPEC = re.compile(r"^\s*([A-Za-z0-9_.:\-]+)\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
 
@@ -70,14 +71,26 @@ class Registry:
         """
         name, options = parse(spec)
         entry = self[name]
-        parameters = inspect.signature(entry).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            for option in options:
-                if option not in parameters:
-                    known = ", ".join(p for p in parameters if p not in given) or "no options"
-                    hint = nearest(option, parameters)
-                    raise ConfigError(f"{self.kind} {name!r} has no option {option!r}; it takes: {known}.{hint}")
-        return entry(**{**given, **options})
+        self._check(name, entry, options, given)
+        try:
+            return entry(**{**given, **options})
+        except TypeError as error:
+            raise ConfigError(f"{self.kind} {name!r} cannot be made from {spec!r}: {error}.") from error
+
+    def _check(self, name: str, entry: Callable[..., Any], options: dict[str, Any], given: dict[str, Any]) -> None:
+        """Refuse options that the entry does not have, or of another kind than their default."""
+        try:
+            parameters = inspect.signature(entry).parameters
+        except ValueError:  # some built-in functions do not tell
+            return
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return
+        for option, value in options.items():
+            if option not in parameters:
+                known = ", ".join(p for p in parameters if p not in given) or "no options"
+                hint = nearest(option, parameters)
+                raise ConfigError(f"{self.kind} {name!r} has no option {option!r}; it takes: {known}.{hint}")
+            check_kind(f"{option} of {self.kind} {name!r}", value, parameters[option].default)
 
     def describe(self, name: str) -> str:
         """Return the first line of the entry's docstring."""
@@ -122,16 +135,23 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     name, inside = match.groups()
     try:
         call = ast.parse(f"f({inside or ''})", mode="eval").body
-        assert isinstance(call, ast.Call)
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+            raise ValueError("more than one pair of brackets")
         if call.args or any(keyword.arg is None for keyword in call.keywords):
             raise ConfigError(f"{spec!r} has an option without a name; write name(option=value, ...).")
-        return name, {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError) as error:
+        names = [str(keyword.arg) for keyword in call.keywords]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"{spec!r} gives an option twice; give it once.")
+        return name, {option: _literal(keyword.value) for option, keyword in zip(names, call.keywords, strict=True)}
+    except (SyntaxError, ValueError, TypeError) as error:
         raise ConfigError(f"{spec!r} cannot be read; write name(option=value, ...) with plain values.") from error
 
 
 def _literal(node: ast.expr) -> Any:
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+    """Read a Python literal; a bare word is text, but for true, false and none."""
+    if isinstance(node, ast.Name):
+        return _WORDS.get(node.id.lower(), node.id)
+    return ast.literal_eval(node)
 
 
 SELECTORS = Registry("selector", "sartor.select")

@@ -132,8 +132,15 @@ class Run:
         line = {"kind": kind, **values}
         self.metrics.append(line)
         if self.folder is not None:
-            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
+            text = json.dumps(line, allow_nan=False) + "\n"
+            try:
+                with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+                    file.write(text)
+            except OSError as error:
+                raise SartorError(
+                    f"{self.folder / 'metrics.jsonl'} cannot be written ({error.strerror}); the last checkpoint is "
+                    "untouched. Free some space, then give the same command again."
+                ) from error
         if self.listener is not None:
             self.listener(line)
 
@@ -155,13 +162,14 @@ class Run:
             return
         state = {
             "format": FORMAT,
-            "tracked": {name: thing.state_dict() for name, thing in self._tracked.items()},
+            "tracked": self._saved | {name: thing.state_dict() for name, thing in self._tracked.items()},
             "places": self._places,
             "values": self._values,
             "metrics": len(self.metrics),
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
+        self._sync_metrics(self.folder / "metrics.jsonl")
         last = self.folder / "checkpoints" / "last.pt"
         last.parent.mkdir(exist_ok=True)
         if last.exists():
@@ -173,6 +181,13 @@ class Run:
         """The results of a run that is finished, else None."""
         path = None if self.folder is None else self.folder / "results.json"
         return read_json(path) if path is not None and path.exists() else None
+
+    @staticmethod
+    def _sync_metrics(path: Path) -> None:
+        """Bring the lines to the disk before a checkpoint counts them."""
+        if path.exists():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop_signal:
@@ -188,12 +203,13 @@ class Run:
 
     def _open(self, folder: Path, config: dict[str, Any]) -> None:
         kept = folder / "config.json"
-        if kept.exists():
+        begun = (folder / "results.json").exists() or any((folder / "checkpoints").glob("*.pt"))
+        if kept.exists() and begun:
             refuse_other_configuration(folder, read_json(kept), config)
             self._take(folder)
             self._restore(folder)
             return
-        if folder.exists() and (not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())):
+        if folder.exists() and not kept.exists() and not is_empty(folder):
             raise ResumeError(f"{folder} exists and is no run folder; choose another --out or empty it.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -201,6 +217,7 @@ class Run:
             raise SartorError(f"{folder} cannot be made ({error.strerror}); choose another --out.") from error
         self._take(folder)
         write_json(kept, config)
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
 
     def _take(self, folder: Path) -> None:
         """Take the folder for this process alone; the operating system gives it back however the process ends."""
@@ -213,15 +230,16 @@ class Run:
     def _restore(self, folder: Path) -> None:
         for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
             leftover.unlink(missing_ok=True)
-        state = None
-        for path in (folder / "checkpoints" / "last.pt", folder / "checkpoints" / "previous.pt"):
-            if path.exists():
-                state = read_checkpoint(path)
-            if state is not None:
-                break
-        if state is not None:
-            self._saved, self._places, self._values = state["tracked"], state["places"], state["values"]
-        self._cut_metrics(folder / "metrics.jsonl", 0 if state is None else state["metrics"])
+        if (folder / "results.json").exists():
+            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            self.metrics = [json.loads(line) for line in lines]
+            return
+        places = [folder / "checkpoints" / name for name in ("last.pt", "previous.pt")]
+        state = next(filter(None, map(read_checkpoint, filter(Path.exists, places))), None)
+        if state is None:
+            raise ResumeError(f"no checkpoint in {folder / 'checkpoints'} can be read; use another --out.")
+        self._saved, self._places, self._values = state["tracked"], state["places"], state["values"]
+        self._cut_metrics(folder / "metrics.jsonl", state["metrics"])
 
     def _cut_metrics(self, path: Path, count: int) -> None:
         """Drop the lines that were logged after the checkpoint: they will be logged again."""
@@ -232,6 +250,11 @@ class Run:
             )
         self.metrics = [json.loads(line) for line in lines]
         write_atomic(path, "".join(line + "\n" for line in lines))
+
+
+def is_empty(folder: Path) -> bool:
+    """Tell whether there is a folder with nothing in it but hidden files."""
+    return folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

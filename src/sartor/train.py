@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from sartor.data.pool import Pool
 from sartor.errors import TrainingError
 from sartor.losses import correct, state_preservation, weighted_mean
 from sartor.prune.masks import Masks
+from sartor.randomness import derive
 from sartor.run import Run
 from sartor.scanning import FORWARD_PARTS, Scan, forward, scan, undisturbed
 from sartor.types import Pruner, Subset
@@ -106,6 +107,11 @@ class Trainer:
         """Share of kept weights for each masked parameter; empty where nothing is masked."""
         return {} if self.masks is None else self.masks.densities()
 
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of a step."""
+        return 1 if self.pruner is None else self.pruner.passes
+
     def set_lr(self, share: float) -> float:
         """Set every group's learning rate to a share of the initial one; return it."""
         for group in self.optimizer.param_groups:
@@ -118,11 +124,12 @@ class Trainer:
         """Train on a subset once (or on its first `stop` mini-batches), from the step at which the run stands."""
         self.model.train()
         batches = self.loader.epoch(subset, epoch, start=self.run.step, stop=stop)
-        with self.ledger.timed(purpose):
+        with self.ledger.timed(purpose), self.own_randomness():
             for batch in self.run.steps(batches):
+                torch.manual_seed(derive(self.run.seed, "forward", self.step))  # dropout and the like
                 loss, moved = self.train_step(batch, preserved)
                 size = len(batch.rows)
-                cost = size * training_flops(self.flops, self.densities, dense_gradient=moved)
+                cost = size * self.passes * training_flops(self.flops, self.densities, dense_gradient=moved)
                 self.ledger.charge(purpose, trained=size, flops=cost)
                 self.meter.loss += loss * size
                 self.meter.samples += size
@@ -131,18 +138,17 @@ class Trainer:
     def train_step(self, batch: Batch, preserved: Preserved | None = None) -> tuple[float, bool]:
         """Take one optimiser step; return the loss and whether the pruner used the dense gradient."""
         moving = self.pruner is not None and self.pruner.moves(self.step, self.total_steps)
-        passes = 1 if self.pruner is None else self.pruner.passes
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
-        for _ in range(passes):
+        for _ in range(self.passes):
             with self.surrounded():
                 logits = forward(self.model, batch.inputs).float()
                 losses = F.cross_entropy(logits, batch.targets, reduction="none")
                 loss = weighted_mean(losses, batch.weights, self.weighting)
                 if preserved is not None:
                     loss = loss + preserved.loss(logits, batch)
-                value += self.finite(loss, losses, batch) / passes
-                (loss / passes).backward()
+                value += self.finite(loss, losses, batch) / self.passes
+                (loss / self.passes).backward()
         may_step = True
         if self.pruner is not None and self.masks is not None:
             may_step = self.pruner.update(self.masks, step=self.step, total_steps=self.total_steps)
@@ -151,6 +157,10 @@ class Trainer:
             self.optimizer.step()
         self.step += 1
         return value, moving
+
+    def own_randomness(self) -> AbstractContextManager[None]:
+        """Surround training with random states of its own; the global ones come back."""
+        return torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
 
     @contextmanager
     def surrounded(self) -> Iterator[None]:
@@ -175,13 +185,16 @@ class Trainer:
             "The last checkpoint was taken before this step."
         )
 
-    def scan(self, pool: Pool, needs: frozenset[str], *, purpose: str, progress: float) -> Scan:
+    def scan(
+        self, pool: Pool, needs: frozenset[str], *, purpose: str, progress: float, head: str | None = None
+    ) -> Scan:
         """Scan a pool with the network as it is; the forward passes are charged."""
         with self.ledger.timed(purpose):
             seen = scan(
                 self.model,
                 pool,
                 needs=needs,
+                head=head,
                 device=self.device,
                 progress=progress,
                 lr=self.optimizer.param_groups[0]["lr"],

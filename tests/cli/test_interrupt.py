@@ -66,7 +66,8 @@ class Process:
     def __init__(self, place: Path, arguments: tuple[str, ...], *, at: int) -> None:
         self.place, self.hold = place, place / "hold"
         self.hold.touch()
-        environment = {**os.environ, "PYTHONPATH": str(place), "HOLD": str(self.hold), "HOLD_AT": str(at)}
+        path = os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path, "HOLD": str(self.hold), "HOLD_AT": str(at)}
         with open(place / "stdout", "w") as out, open(place / "stderr", "w") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "sartor", *arguments],

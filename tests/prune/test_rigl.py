@@ -340,7 +340,6 @@ def test_revived_weights_start_at_zero_with_zero_momentum_and_kept_ones_keep_bot
 def test_layers_without_gradient_rest_and_a_missing_backward_is_an_error() -> None:
     pruner = RigL(sparsity=0.7, every=1, drop=0.5)
     model = network()
-    model[0].weight.requires_grad_(False)
     masks = pruner.init(model, generator=generator())
     with pytest.raises(PruningError, match="between backward and zero_grad"):
         pruner.update(masks, step=1, total_steps=10)
@@ -350,6 +349,16 @@ def test_layers_without_gradient_rest_and_a_missing_backward_is_an_error() -> No
     pruner.update(masks, step=1, total_steps=10)
     assert torch.equal(masks["0.weight"], before["0.weight"])
     assert not torch.equal(masks["4.weight"], before["4.weight"])
+
+
+def test_frozen_weights_are_left_whole() -> None:
+    """Neither dropped nor rescaled: a weight that cannot learn cannot make up for either."""
+    model = network()
+    model[0].weight.requires_grad_(False)
+    before = model[0].weight.clone()
+    masks = RigL(sparsity=0.7, rescale="always").init(model, generator=generator())
+    assert "0.weight" not in masks.names
+    assert torch.equal(model[0].weight, before)
 
 
 def test_a_shared_weight_moves_once() -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ from torch import nn
 
 import sartor
 from sartor.data.formats import Splits, digits
-from sartor.errors import ConfigError, DataError, TrainingError
+from sartor.errors import ConfigError, DataError, SartorError, Stopped, TrainingError
 from sartor.models.build import build_model
 from sartor.recipes import Dense, SWaST
 from sartor.recipes.arms import ARMS, make_arm
 from sartor.recipes.swast import NONE
 from sartor.registry import SELECTORS
+from sartor.run import Run
 
 QUICK = {"epochs": 4, "batch_size": 64, "probe": 50}
 
@@ -219,9 +221,9 @@ def test_a_loss_that_is_not_finite_names_the_samples(splits: Splits, tmp_path: P
         ({"sparsity": 1.0}, "sparsity"),
         ({"selector": "moderat"}, "Did you mean 'moderate'"),
         ({"pruner": "rigl(evry=3)"}, "Did you mean 'every'"),
-        ({"pruner": NONE, "sparsity": 0.5}, "no effect"),
+        ({"pruner": NONE, "sparsity": 0.5}, "without effect"),
         ({"variant": "trim", "classifier_sparsity": 0.5}, "classifier_sparsity"),
-        ({"pruner": "rigl(sparsity=0.5)", "sparsity": 0.5}, "twice"),
+        ({"pruner": "rigl(sparsity=0.5)", "sparsity": 0.5}, "give it once"),
         ({"warmup": 300}, "warmup"),
         ({"selection_timing": "later"}, "selection_timing"),
         ({"holdout": 1.0}, "holdout"),
@@ -267,3 +269,139 @@ def test_python_and_the_model_given_stay_the_users_own(splits: Splits) -> None:
     assert list(model.state_dict()) == names
     assert type(model) is kind
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Dropping(nn.Sequential):
+    """A network that draws random numbers while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10))
+
+
+def dropping(recipe: sartor.recipes.Recipe, splits: Splits, noise: int, **place) -> dict:
+    torch.manual_seed(3)
+    model = Dropping()
+    torch.manual_seed(noise)
+    return recipe.fit(model, splits.train, splits.test, **place).results
+
+
+def test_dropout_depends_on_the_seed_alone_and_survives_a_stop(splits: Splits, tmp_path: Path) -> None:
+    recipe = Dense(epochs=3, batch_size=64)
+    expected = dropping(recipe, splits, 0)["digest"]
+    assert dropping(recipe, splits, 1)["digest"] == expected
+    steps = []
+
+    def stop_after_20(run: Run) -> None:
+        steps.append(1)
+        if len(steps) == 20:
+            run._stop_signal = signal.SIGTERM
+        original(run)
+
+    original = Run._save_if_due
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "_save_if_due", stop_after_20)
+        with pytest.raises(Stopped):
+            dropping(recipe, splits, 2, out=tmp_path / "run")
+    assert dropping(recipe, splits, 3, out=tmp_path / "run")["digest"] == expected
+    undropped = Dropping()
+    undropped[3].p = 0.0
+    assert recipe.fit(undropped, splits.train, splits.test).results["digest"] != expected
+
+
+def test_shared_weights_are_kept_and_come_back(splits: Splits, tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.second(self.first(x.flatten(1)).relu()).relu())
+
+    recipe = SWaST(**QUICK, selector="random", pruner="rigl(every=5)")
+    first = recipe.fit(Tied(), splits.train, splits.test, out=tmp_path / "run")
+    again = recipe.fit(Tied(), splits.train, splits.test, out=tmp_path / "run")
+    assert torch.equal(first.model.first.weight, again.model.second.weight)
+    assert first.masks.digest() == again.masks.digest()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fraction": 0.0001}, "fraction 0.0001 of 1167 samples is none"),
+        ({"fraction": 0.005, "selector": "gradmatch"}, "k = 6, but gradmatch needs a sample of each of the 10 classes"),
+        ({"selector": "moderate", "head": "nowhere"}, "nowhere"),
+        ({"pruner": "rigl(sparsity={'layer7': 0.5})"}, "layer7"),
+        ({"fraction": 0.001}, "one sample, which batch norm cannot train on"),
+    ],
+)
+def test_what_could_only_fail_after_the_warm_up_fails_before_it(
+    splits: Splits, tmp_path: Path, options: dict, message: str
+) -> None:
+    recipe = SWaST(epochs=4, batch_size=64, **{"selector": "random", **options})
+    with pytest.raises(SartorError, match=message):
+        recipe.fit(net(), splits.train, splits.test, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_models_that_do_not_fit_the_data_are_refused_in_words(splits: Splits) -> None:
+    cases = {
+        "must make logits": build_model("cnn(width=4)", classes=9, input_shape=(1, 8, 8), seed=0),
+        "cannot take sample 'train/": build_model("fc", classes=10, input_shape=(1, 9, 9), seed=0),
+        "call model.float": net().double(),
+        "makes tuple of one sample": Pair(),
+    }
+    for message, model in cases.items():
+        with pytest.raises(ConfigError, match=message):
+            Dense(epochs=1).fit(model, splits.train, splits.test)
+
+
+class Pair(nn.Module):
+    """A network that returns two things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.head(x.flatten(1))
+        return logits, logits
+
+
+def test_a_head_that_hides_can_be_named(splits: Splits) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head, self.spare = nn.Linear(64, 32), nn.Linear(32, 10), nn.Linear(32, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(x.flatten(1)).relu()) / 2
+
+    recipe = SWaST(**QUICK, selector="moderate", fraction=0.3, every=2)
+    with pytest.raises(SartorError, match="head"):
+        recipe.fit(Scaled(), splits.train, splits.test)
+    result = recipe.with_options(head="head").fit(Scaled(), splits.train, splits.test)
+    assert result.masks.densities()["head.weight"] == pytest.approx(0.1, abs=0.01)
+    assert result.masks.densities()["spare.weight"] > 0.1
+
+
+def test_diverging_at_the_last_step_is_no_success(splits: Splits) -> None:
+    with pytest.raises(TrainingError, match=r"diverged|lower --lr"):
+        Dense(epochs=1, batch_size=2000, lr=1e38).fit(net(), splits.train, splits.test)
+
+
+@pytest.mark.parametrize("timing", ["at-warmup-end", "literal", "skip"])
+def test_random_arms_see_as_many_samples_as_the_coreset_arms(timing: str) -> None:
+    base = SWaST(epochs=40, fraction=0.1, every=10, selection_timing=timing, selector="random")
+    sizes = [[slot.size for slot in make_arm(arm, base, 1000).timetable(1000)] for arm in ("coreset-only", "random")]
+    redrawn = make_arm("redrawn", base, 1000).timetable(1000)
+    assert sizes[0] == sizes[1] == [slot.size for slot in redrawn]
+    assert [slot.draws for slot in redrawn] == [
+        slot.draws for slot in make_arm("swast-cut", base, 1000).timetable(1000)
+    ]
+
+
+def test_reading_line_5_literally_needs_an_epoch_to_select_in() -> None:
+    with pytest.raises(ConfigError, match="no coreset would be selected in fewer than 20"):
+        SWaST(epochs=10, every=20, selection_timing="literal")
+    assert SWaST(epochs=20, every=20, selection_timing="literal").fewest_epochs == 20

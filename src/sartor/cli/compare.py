@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,14 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sartor.cli.display import forecast_lines, outcome_line
 from sartor.cli.options import command, differing, parse_options
-from sartor.comparison import Forecaster, Job, load, plan_jobs, run_jobs
+from sartor.comparison import Job, load, plan_jobs, run_jobs
 from sartor.errors import ConfigError, SartorError, Stopped, check_choice, check_range
 from sartor.files import read_json, write_json
 from sartor.models.build import build_model
-from sartor.recipes.arms import ARMS, DEFAULT_ARMS, check_arms
+from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, check_arms
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.swast import SWaST
 from sartor.report import write_report
+from sartor.run import refuse_other_configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +49,15 @@ class Compare:
     """Network, with options: cnn(width=16) (sartor list models)."""
     out: Path = Path("runs/compare")
     """Folder of all runs and of the report; the same command goes on where it stopped, another one adds its runs."""
-    arms: tuple[str, ...] = DEFAULT_ARMS
-    """Arms to run; beside the default ones there are coreset-only+preserve and prune-only+preserve."""
+    arms: tuple[str, ...] = ()
+    """Arms to run: dense dense-steps random redrawn coreset-only prune-only swast-trim swast-cut if not given (at equal
+    cost without dense-steps), beside them coreset-only+preserve and prune-only+preserve."""
     seeds: int = 5
     """Number of seeds, 0, 1, ..."""
     noise: tuple[float, ...] = (0.0,)
     """Shares of training labels made wrong, each a table of its own."""
     match: Literal["epochs", "cost"] = "epochs"
-    """Give every arm the same epochs, or the epochs that bring it to the total FLOPs of one arm."""
+    """Give every arm the same epochs, or the length that brings it to the total FLOPs of one arm."""
     match_arm: str = "swast-cut"
     """The arm whose FLOPs are met by --match cost."""
     jobs: int = 1
@@ -70,6 +74,8 @@ class Compare:
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, run all, report."""
     options = parse_options(Compare, arguments, prog="sartor compare", description="Run SWaST beside its controls.")
+    if not options.arms:
+        options = dataclasses.replace(options, arms=default_arms(options.match))
     base = SWaST(**{f.name: getattr(options.recipe, f.name) for f in dataclasses.fields(SWaST)})
     check(options, base)
     jobs = plan(options, base)
@@ -77,6 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         print_forecasts(options, base, jobs)
         return 0
     prepare_folder(options, base)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     failed = execute(jobs, options.jobs)
     report = write_report([options.out], options.out)
     print("\n".join(["", str(report.verdict), *(f"note: {warning}" for warning in report.warnings)]))
@@ -84,6 +91,11 @@ def run(arguments: Sequence[str]) -> int:
     if failed:
         raise SartorError(f"{failed} of {len(jobs)} runs failed, see above; give the same command to try them again.")
     return 0
+
+
+def default_arms(match: str) -> tuple[str, ...]:
+    """Return the arms that are run where none is named."""
+    return DEFAULT_ARMS if match == "epochs" else tuple(arm for arm in DEFAULT_ARMS if arm != EQUAL_STEPS)
 
 
 def check(options: Compare, base: SWaST) -> None:
@@ -95,6 +107,8 @@ def check(options: Compare, base: SWaST) -> None:
         check_range("noise", noise, 0, 1, high_open=True)
     for name in (*options.arms, options.match_arm):
         check_choice("arm", name, ARMS)
+    if options.match == "cost" and EQUAL_STEPS in options.arms:
+        raise ConfigError(f"{EQUAL_STEPS} means equal steps; at equal cost leave it out, dense is the control then.")
     if len(set(options.arms)) < len(options.arms) or len(set(options.noise)) < len(options.noise):
         raise ConfigError("an arm or a noise level is named twice; name each once.")
     check_arms(options.arms, base)
@@ -133,9 +147,16 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SartorError(f"{options.out} cannot be made ({error.strerror}); choose another --out.") from error
-    again = command("sartor compare", differing(options, leave_out=("recipe",)) | differing(base))
+    given = differing(options, leave_out=("recipe",))
+    if options.arms == default_arms(options.match):
+        given.pop("arms")
+    again = command("sartor compare", given | differing(base))
     arms = set(known.get("arms", [])) | set(options.arms)
+    fixed = {"data": options.data, "model": options.model} | dataclasses.asdict(base)
+    if known:
+        refuse_other_configuration(options.out, known.get("options", {}), json.loads(json.dumps(fixed)))
     merged = {
+        "options": fixed,
         "arms": [name for name in ARMS if name in arms],
         "baseline": "coreset-only",
         "random": "redrawn",
@@ -171,7 +192,6 @@ def print_forecasts(options: Compare, base: SWaST, jobs: Sequence[Job]) -> None:
     train = splits.train
     model = build_model(options.model, classes=train.classes or 0, input_shape=train.input_shape, seed=0)
     seconds = seconds_per_sample(base, model, train)
-    Forecaster(splits, options.model)
     total = 0.0
     for arm in options.arms:
         job = next(job for job in jobs if job.labels["arm"] == arm)

@@ -27,9 +27,12 @@ def forecast_lines(cost: Forecast, seconds: float) -> list[str]:
         f"training pool    {cost.n:,} samples; a subset holds {cost.k:,}",
         f"weights kept     {cost.kept_weights:,} of {cost.parameters:,} ({kept:.1f} %)",
         f"epochs, steps    {cost.epochs:,} epochs, {cost.steps:,} steps, {cost.selections} selections",
+        f"masks            move {cost.moves:,} times"
+        if cost.kept_weights < cost.parameters
+        else "masks            none",
         f"samples          {cost.trained:,} trained on, {cost.scanned:,} scanned",
         f"FLOPs            {cost.flops:.3g} ({shares}); masked ones theoretical, 2 per multiply-add",
-        f"seconds          about {estimate:.0f}, from a few timed batches; evaluation not counted",
+        f"seconds          about {estimate:.0f}, from a few batches timed on this CPU; evaluation not counted",
     ]
 
 

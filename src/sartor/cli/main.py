@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -24,12 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # so that package.module:name finds modules of the current folder, as python -m does
     warnings.showwarning = lambda message, *_, **__: print(f"sartor: note: {message}", file=sys.stderr)
     try:
         return dispatch(arguments)
     except Stopped as stop:
         print(f"\nsartor: {stop} Give the same command again to go on.", file=sys.stderr)
         return RESUMABLE
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG_INPUT
     except KeyboardInterrupt:
         print("\nsartor: interrupted. Give the same command again to go on.", file=sys.stderr)
         return RESUMABLE

@@ -15,7 +15,7 @@ import tyro
 from sartor.cli.display import epoch_line, forecast_lines
 from sartor.cli.options import command, differing, parse_options
 from sartor.comparison import Forecaster, load
-from sartor.errors import ConfigError
+from sartor.errors import ConfigError, check_range
 from sartor.models.build import build_model
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.recipe import Recipe
@@ -61,6 +61,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def train(where: Where, recipe: Recipe) -> int:
     """Train, printing a line an epoch and the results; or print the forecast only."""
+    check_range("threads", where.threads, 1, float("inf"), high_open=True)
     torch.set_num_threads(where.threads)
     root = None if where.root is None else str(where.root)
     splits = load(where.data, root)

@@ -72,9 +72,12 @@ def resolve(model: nn.Module, sparsity: float | Mapping[str, float]) -> list[Sco
     Raises: ConfigError: for a sparsity outside [0, 1). PruningError: for a key that gets no weight.
     """
     by_key = check_sparsity(sparsity)
-    left = _weights(model)
+    left = {name: found for name, found in _weights(model).items() if found[1].requires_grad}
     if not left:
-        raise PruningError("the model has no weights to prune; only those of convolutions and Linear modules count.")
+        raise PruningError(
+            "the model has no weights to prune; only those of convolutions and Linear modules count, "
+            "and of those the ones that require a gradient."
+        )
     everything, scopes = dict(left), []
     for key, share in by_key.items():
         matched = _matching(model, key, everything)
@@ -137,6 +140,8 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _no_weight(key: str, matched: list[str], weights: Mapping[str, tuple[nn.Module, Tensor]]) -> str:
+    if key == "backbone" and not matched:
+        return "sparsity key 'backbone' matches no weight: the classifier is the only layer; say 'classifier' or 'all'."
     if matched:
         return (
             f"sparsity key {key!r} gets no weight, since earlier keys took all that it matches; write it before them."

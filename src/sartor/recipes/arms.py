@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from sartor.errors import ConfigError, check_choice
 from sartor.recipes.dense import Dense
@@ -21,8 +22,12 @@ def dense(base: SWaST, **options: object) -> Dense:
 
 
 def random_subsets(base: SWaST, every: int) -> Dense:
-    """Make a control that trains on random subsets of the same size after the same warm-up."""
-    return dense(base, sampler=f"redraw(every={every})", fraction=base.fraction, warmup=base.warmup)
+    """Make a control that trains on random subsets of the same size, from the same epoch on."""
+    timing: dict[str, object] = {"warmup": base.warmup, "selection_timing": base.selection_timing}
+    if base.selection_timing == "literal":
+        slots = base.coreset_slots(2, 1, base.epochs)
+        timing = {"warmup": next(epoch for epoch, slot in enumerate(slots) if slot.draws)}
+    return dense(base, sampler=f"redraw(every={every})", fraction=base.fraction, **timing)
 
 
 def without_pruner(base: SWaST, preserve: str) -> SWaST:
@@ -32,8 +37,16 @@ def without_pruner(base: SWaST, preserve: str) -> SWaST:
         sparsity=None,
         variant="cut",
         classifier_sparsity=SWaST.classifier_sparsity,
-        preserve=preserve,
+        **preserving(base, preserve),
     )
+
+
+def preserving(base: SWaST, preserve: str) -> dict[str, Any]:
+    """Return the options of a kind of state preservation; its weight counts only where something is preserved."""
+    return {
+        "preserve": preserve,
+        "preserve_weight": SWaST.preserve_weight if preserve == NONE else base.preserve_weight,
+    }
 
 
 def trimmed(base: SWaST) -> SWaST:
@@ -42,7 +55,7 @@ def trimmed(base: SWaST) -> SWaST:
         variant="trim",
         sparsity=base.classifier_sparsity,
         classifier_sparsity=SWaST.classifier_sparsity,
-        preserve=NONE,
+        **preserving(base, NONE),
     )
 
 
@@ -52,15 +65,16 @@ ARMS: dict[str, Callable[[SWaST], Recipe]] = {
     "random": lambda base: random_subsets(base, 0),
     "redrawn": lambda base: random_subsets(base, base.every),
     "coreset-only": lambda base: without_pruner(base, NONE),
-    "prune-only": lambda base: base.with_options(selector=NONE, preserve=NONE),
+    "prune-only": lambda base: base.with_options(selector=NONE, **preserving(base, NONE)),
     "swast-trim": trimmed,
     "swast-cut": lambda base: base.with_options(variant="cut"),
     "coreset-only+preserve": lambda base: without_pruner(base, "complete"),
-    "prune-only+preserve": lambda base: base.with_options(selector=NONE, preserve="complete"),
+    "prune-only+preserve": lambda base: base.with_options(selector=NONE, **preserving(base, "complete")),
 }
 """What each arm is, given the options of the joint method: name -> recipe."""
 
 DEFAULT_ARMS = tuple(name for name in ARMS if not name.endswith("+preserve"))
+EQUAL_STEPS = "dense-steps"
 
 
 def make_arm(name: str, base: SWaST, n: int) -> Recipe:
@@ -70,7 +84,7 @@ def make_arm(name: str, base: SWaST, n: int) -> Recipe:
     """
     check_choice("arm", name, ARMS)
     recipe = ARMS[name](base)
-    if name != "dense-steps":
+    if name != EQUAL_STEPS:
         return recipe
     return recipe.with_options(steps=count_steps(without_pruner(base, NONE).timetable(n), base.batch_size))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+from torch import nn
 
 from sartor.data.pool import Pool
-from sartor.errors import ConfigError, check_range
+from sartor.errors import ConfigError, check_choice, check_range
 from sartor.recipes.outcome import Watch
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data
-from sartor.recipes.state import Coreset, size_of
+from sartor.recipes.state import Coreset, check_subset, size_of
 from sartor.recipes.timetable import Slot, default_warmup, everything, fixed_steps, subsets
 from sartor.registry import RECIPES, SAMPLERS
 from sartor.train import Trainer
@@ -37,15 +39,18 @@ class Dense(Recipe):
     """Share of the training data in a subset; with a sampler only."""
     warmup: int | None = None
     """Epochs on all data before the first subset; ceil(epochs * fraction / 2), if not given."""
+    selection_timing: Literal["at-warmup-end", "skip"] = "at-warmup-end"
+    """Whether subsets follow the warm-up at once, or, as CORDS does it, from half of the epochs on."""
 
     def check(self) -> None:
         """Raise ConfigError for options that contradict each other."""
         super().check()
+        check_choice("selection_timing", self.selection_timing, ("at-warmup-end", "skip"))
         if (self.sampler is None) != (self.fraction is None):
             raise ConfigError("sampler and fraction go together; give both, or neither for all data.")
         if self.fraction is None:
-            if self.warmup is not None:
-                raise ConfigError("warmup has no effect without a sampler; leave it out or give a sampler.")
+            if self.warmup is not None or self.selection_timing != "at-warmup-end":
+                raise ConfigError("warmup and selection_timing have no effect without a sampler; leave them out.")
         else:
             check_range("fraction", self.fraction, 0, 1, low_open=True)
             self.make_sampler()
@@ -59,7 +64,11 @@ class Dense(Recipe):
     @property
     def fewest_epochs(self) -> int:
         """The warm-up and one epoch more, where there is a warm-up."""
-        return 1 if self.fraction is None else 2 if self.warmup is None else self.warmup + 1
+        return 1 if self.warmup is None else self.warmup + 1
+
+    def lengthened(self, length: int) -> Dense:
+        """Return the same recipe with so many steps on all data, or so many epochs where there is a sampler."""
+        return self.with_options(steps=length) if self.sampler is None else self.with_options(epochs=length)
 
     def make_sampler(self) -> EpochSampler | None:
         """Make the sampler; None for all data."""
@@ -75,14 +84,19 @@ class Dense(Recipe):
         sampler = self.make_sampler()
         assert sampler is not None
         k = size_of(self.fraction, n)
-        slots = subsets(n, k, epochs=self.epochs, warmup=warmup, every=1)
-        return [
-            Slot(slot.size, slot.draws and sampler.due(epoch - warmup), slot.stop) for epoch, slot in enumerate(slots)
-        ]
+        slots = subsets(n, k, epochs=self.epochs, warmup=warmup, every=1, timing=self.selection_timing)
+        start = next(epoch for epoch, slot in enumerate(slots) if slot.draws)
+        return [Slot(slot.size, slot.draws and sampler.due(epoch - start)) for epoch, slot in enumerate(slots)]
 
     def purpose_of(self, slot: Slot, started: bool) -> str:
         """Epochs on all data before the first subset are the warm-up."""
         return "train" if started or self.sampler is None else "warmup"
+
+    def check_data(self, model: nn.Module, data: Data) -> None:
+        """Refuse a subset of nothing."""
+        super().check_data(model, data)
+        if self.fraction is not None:
+            check_subset(size_of(self.fraction, len(data.train)), self.fraction, len(data.train))
 
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
         """Epoch by epoch: draw a subset where the timetable says so, train on it."""
@@ -98,8 +112,9 @@ class Dense(Recipe):
                 watch.selection(epoch, drawn)
                 run.save()
             trainer.meter.start(run.step)
-            purpose = self.purpose_of(slot, state.drawn >= 0)
-            trainer.train_epoch(state.subset, epoch, stop=slot.stop, purpose=purpose)
+            if slot.size:
+                purpose = self.purpose_of(slot, state.drawn >= 0)
+                trainer.train_epoch(state.subset, epoch, stop=slot.stop, purpose=purpose)
             watch.epoch(epoch, len(slots), lr)
         return state.subset
 

@@ -35,6 +35,7 @@ class Forecast:
     trained: int
     scanned: int
     selections: int
+    moves: int
     parameters: int
     kept_weights: int
     flops_by_purpose: dict[str, float]
@@ -63,10 +64,11 @@ def forecast(
     total_steps = sum(slot.steps(recipe.batch_size) for slot in slots)
     scans_all, scans_subset = recipe.selection_passes()
     forward = flops.masked(densities)
-    plain = training_flops(flops, densities)
-    dense = training_flops(flops, densities, dense_gradient=True)
+    passes = 1 if pruner is None else pruner.passes
+    plain = passes * training_flops(flops, densities)
+    dense = passes * training_flops(flops, densities, dense_gradient=True)
     costs: dict[str, float] = {}
-    step = trained = scanned = 0
+    step = trained = scanned = moved = 0
     started = False
     for slot in slots:
         started = started or slot.draws
@@ -82,6 +84,7 @@ def forecast(
             costs[purpose] = costs.get(purpose, 0.0) + size * (dense if moves else plain)
             step += 1
             trained += size
+            moved += moves
     return Forecast(
         n=n,
         k=min(slot.size for slot in slots if slot.size),
@@ -90,35 +93,35 @@ def forecast(
         trained=trained,
         scanned=scanned,
         selections=sum(slot.draws for slot in slots),
+        moves=moved,
         parameters=parameters,
         kept_weights=parameters - removed,
         flops_by_purpose=costs,
     )
 
 
-def match_epochs(
-    recipe: Recipe, n: int, flops: Flops, densities: Mapping[str, float], target: float, *, most: int = 10_000
-) -> Recipe:
-    """Return the recipe with the number of epochs whose total FLOPs come nearest to `target`.
+def match_cost(recipe: Recipe, n: int, flops: Flops, densities: Mapping[str, float], target: float) -> Recipe:
+    """Return the recipe whose length brings its total FLOPs nearest to `target`.
 
-    Raises: ConfigError: when even one epoch, or two for a recipe that warms up, costs more than twice the target.
+    The length is what `recipe.lengthened` sets: epochs, or optimiser steps for all data without a pruner.
+    Raises: ConfigError: when even the shortest run costs more than twice the target.
     """
 
-    def cost(epochs: int) -> float:
-        return forecast(recipe.with_options(epochs=epochs), n, flops, densities).flops
+    def cost(length: int) -> float:
+        return forecast(recipe.lengthened(length), n, flops, densities).flops
 
-    low, high = recipe.fewest_epochs, recipe.fewest_epochs
+    low = high = recipe.fewest_epochs
     if cost(low) > 2 * target:
         raise ConfigError(
-            f"{recipe.name} cannot be run at {target:.3g} FLOPs: its shortest run, {low} epochs, "
-            f"costs {cost(low):.3g}. Match a dearer arm, or more epochs of it."
+            f"{recipe.name} cannot be run at {target:.3g} FLOPs: its shortest run costs {cost(low):.3g}. "
+            "Match a dearer arm, or give that arm more epochs."
         )
-    while cost(high) < target and high < most:
+    while cost(high) < target:
         high *= 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle) < target else (low, middle)
-    return recipe.with_options(epochs=min((low, high), key=lambda epochs: abs(cost(epochs) - target)))
+    return recipe.lengthened(min((low, high), key=lambda length: abs(cost(length) - target)))
 
 
 def seconds_per_sample(recipe: Recipe, model: nn.Module, pool: Pool, *, repeats: int = 5) -> float:

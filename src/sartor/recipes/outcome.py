@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sartor.costs import MONITOR
 from sartor.data.pool import LabelNoise, Pool
+from sartor.errors import TrainingError
 from sartor.files import read_json
 from sartor.prune.masks import Masks
 from sartor.prune.scope import prunable
@@ -146,13 +147,14 @@ def density_by_layer(model: nn.Module, masks: Masks | None) -> dict[str, float]:
 def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subset, labels: dict[str, Any]) -> Result:
     """Write the network, the masks, the ledger and, last of all, the results."""
     model, masks, ledger = trainer.model, trainer.masks, trainer.ledger
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
+    refuse_divergence(model, last)
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     run.write("model.safetensors", save(state))
     if masks is not None:
         run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
     run.write("ledger.json", ledger.to_json())
     evaluated = [line for line in run.metrics if "test_accuracy" in line]
-    last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
     parameters = sum(p.numel() for p in model.parameters())
     purposes = {name: costs for name, costs in ledger.by_purpose().items() if name != MONITOR}
     drawn = len(subset) < len(data.train)
@@ -188,6 +190,14 @@ def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subse
     }
     run.write("results.json", results)
     return Result(model.eval(), masks, subset, run.metrics, results)
+
+
+def refuse_divergence(model: nn.Module, last: dict[str, Any]) -> None:
+    """Raise TrainingError where the last step, whose own loss was finite, left the network useless."""
+    bad = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
+    bad += [name for name in ("test_loss", "validation_loss") if name in last and last[name] is None]
+    if bad:
+        raise TrainingError(f"{bad[0]} is not finite after the last step; the training diverged. Lower --lr.")
 
 
 def recall(folder: Path, run: Run, model: nn.Module, data: Data) -> Result:

@@ -14,10 +14,11 @@ from typing import Any, ClassVar, Literal, Self
 from torch import nn
 
 from sartor.data.augment import Augment
-from sartor.errors import check_choice, check_range
+from sartor.data.loader import even_sizes
+from sartor.errors import ConfigError, check_choice, check_kind, check_range
 from sartor.losses import WEIGHTINGS
 from sartor.recipes.outcome import Result, Watch, conclude, pool_summary, recall
-from sartor.recipes.setup import AUGMENTS, Data, pick_device, prepare_data, prepare_trainer
+from sartor.recipes.setup import AUGMENTS, Data, check_model, note_machine, pick_device, prepare_data, prepare_trainer
 from sartor.recipes.timetable import Slot
 from sartor.run import Run
 from sartor.train import Trainer, cosine
@@ -70,10 +71,14 @@ class Recipe(ABC):
 
     def check(self) -> None:
         """Raise ConfigError for an option out of range."""
+        for field in dataclasses.fields(self):
+            check_kind(field.name, getattr(self, field.name), field.default)
         for option in ("epochs", "batch_size", "evaluate_every"):
             check_range(option, getattr(self, option), 1, math.inf, high_open=True)
         check_range("lr", self.lr, 0, math.inf, low_open=True, high_open=True)
         check_range("momentum", self.momentum, 0, 1, high_open=True)
+        if self.optimizer != "sgd" and self.momentum != Recipe.momentum:
+            raise ConfigError(f"momentum is for sgd and has no effect with {self.optimizer}; leave it out.")
         check_range("weight_decay", self.weight_decay, 0, math.inf, high_open=True)
         check_range("holdout", self.holdout, 0, 1, high_open=True)
         check_range("noise", self.noise, 0, 1, high_open=True)
@@ -98,6 +103,14 @@ class Recipe(ABC):
         """The smallest number of epochs that the other options allow."""
         return 1
 
+    def check_data(self, model: nn.Module, data: Data) -> None:
+        """Raise an error for what could only fail later, before anything is written."""
+        check_model(model, data)
+        slots = [slot for slot in self.timetable(len(data.train)) if slot.size]
+        norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        if norms and min(min(even_sizes(slot.size, self.batch_size)) for slot in slots) == 1:
+            raise ConfigError("a mini-batch would hold one sample, which batch norm cannot train on; use more samples.")
+
     def make_pruner(self) -> Pruner | None:
         """Make the pruner; None where the network stays dense."""
         return None
@@ -113,6 +126,10 @@ class Recipe(ABC):
     def lr_share(self, epoch: int, epochs: int) -> float:
         """Return the share of the initial learning rate in an epoch."""
         return cosine(epoch, epochs) if self.schedule == "cosine" else 1.0
+
+    def lengthened(self, length: int) -> Self:
+        """Return the same recipe of another length, for matching costs: with so many epochs."""
+        return self.with_options(epochs=length)
 
     def with_options(self, **options: Any) -> Self:
         """Return the same recipe with other options."""
@@ -141,9 +158,11 @@ class Recipe(ABC):
         """
         chosen = pick_device(device)
         data = prepare_data(self, train, test, augment)
+        self.check_data(model.to(chosen), data)
         folder = None if out is None else Path(out)
         with Run(folder, self.configuration(model, data), seed=self.seed, save_every=save_every) as run:
             run.listener = listener
+            note_machine(run, chosen)
             if run.results is not None and folder is not None:
                 return recall(folder, run, model, data)
             if data.train.noise is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from sartor.data.pool import Pool, as_pool
 from sartor.data.split import hold_out
 from sartor.errors import ConfigError, DataError
 from sartor.run import Run
+from sartor.scanning import forward, undisturbed
 from sartor.train import Trainer
 
 if TYPE_CHECKING:
@@ -98,6 +100,35 @@ def pick_device(device: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device {device!r} cannot be used here ({reason}); use auto or cpu.") from error
     return torch.device(device)
+
+
+def check_model(model: nn.Module, data: Data) -> None:
+    """Raise ConfigError unless the model is float32 and makes a logit for each class; it stays as it was."""
+    kinds = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32}
+    if kinds:
+        raise ConfigError(f"the model has parameters of {', '.join(sorted(kinds))}; call model.float() first.")
+    classes, device = data.train.classes or 0, next(model.parameters()).device
+    for pool in filter(None, (data.train, data.validation, data.test)):
+        try:
+            with undisturbed(model):
+                logits = forward(model, pool.gather(pool.rows[:1], device=device))
+        except Exception as error:
+            name, reason = pool.ids[int(pool.rows[0])], str(error).splitlines()[0]
+            raise ConfigError(f"the model cannot take sample {name!r} ({reason}); it must fit the data.") from error
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < classes:
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ConfigError(f"the model makes {shape} of one sample; it must make logits, (1, {classes}).")
+
+
+def note_machine(run: Run, device: torch.device) -> None:
+    """Warn where a run goes on with other threads, device or torch than it began with: the last bits may differ."""
+    here = {"device": str(device), "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+    there = run.once("machine", lambda: here)
+    if there != here:
+        changed = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in here if there[name] != here[name])
+        warnings.warn(
+            f"this run began elsewhere ({changed}); its last bits may differ from an unbroken run.", stacklevel=2
+        )
 
 
 def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device) -> Trainer:

@@ -8,12 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
+from sartor.errors import SelectionError
 from sartor.types import Subset
 
 
 def size_of(fraction: float, n: int) -> int:
     """Turn a share of n samples into a number, once: floor(fraction * n + 1/2)."""
     return math.floor(fraction * n + 0.5)
+
+
+def check_subset(k: int, fraction: float, n: int) -> None:
+    """Raise SelectionError where a share of n samples is no sample at all."""
+    if k < 1:
+        raise SelectionError(f"fraction {fraction:g} of {n} samples is none; use a larger --fraction.")
 
 
 @dataclass

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from itertools import count
 from typing import ClassVar, Literal
 
-from sartor.errors import ConfigError, check_choice, check_range
+from torch import nn
+
+from sartor.errors import ConfigError, SelectionError, check_choice, check_range
 from sartor.losses import REDUCTIONS, correct
+from sartor.randomness import generator
 from sartor.recipes.dense import all_of
 from sartor.recipes.outcome import Watch
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data
-from sartor.recipes.state import Coreset, size_of
+from sartor.recipes.state import Coreset, check_subset, size_of
 from sartor.recipes.timetable import TIMINGS, Slot, default_warmup, everything, subsets
 from sartor.registry import PRUNERS, RECIPES, SELECTORS, parse
-from sartor.scanning import FORWARD_PARTS
+from sartor.scanning import FORWARD_PARTS, scan
 from sartor.train import Preserved, Trainer
 from sartor.types import Pruner, Selector, Subset
 
@@ -43,6 +48,8 @@ class SWaST(Recipe):
     """When coresets are selected: from the end of the warm-up, as Alg. 1 prints it, or as CORDS does."""
     selector: str = "gradmatch"
     """What selects, such as moderate(center=mean); none for all data."""
+    head: str | None = None
+    """Name of the Linear that makes the logits, the classifier; if not given, the last one."""
     pruner: str = "rigl"
     """What prunes, such as rigl(every=10); none for a dense network."""
     variant: Literal["cut", "trim", "whole"] = "cut"
@@ -70,21 +77,33 @@ class SWaST(Recipe):
         check_choice("variant", self.variant, ("cut", "trim", "whole"))
         check_choice("preserve", self.preserve, ("auto", NONE, "selective", "complete"))
         check_choice("preserve_reduction", self.preserve_reduction, REDUCTIONS)
+        self.check_scope()
+        if self.preserves == NONE and self.preserve_weight != SWaST.preserve_weight:
+            raise ConfigError("preserve_weight has no effect where nothing is preserved; give --preserve complete.")
         if self.warmup is not None:
             check_range("warmup", self.warmup, 0, self.epochs - 1)
-        if self.pruner == NONE and (self.sparsity is not None or self.variant != "cut"):
-            raise ConfigError("sparsity and variant have no effect with pruner none; leave them out or name a pruner.")
+        if self.make_selector() is not None and self.epochs < self.fewest_epochs:
+            raise ConfigError(
+                f"epochs is {self.epochs}; no coreset would be selected in fewer than {self.fewest_epochs} "
+                f"with selection_timing {self.selection_timing}. Use more epochs, or a smaller --every."
+            )
+        self.make_pruner()
+
+    def check_scope(self) -> None:
+        """Raise ConfigError for options of the scope that contradict the pruner."""
+        scope = {"variant": self.variant, "sparsity": self.sparsity, "classifier_sparsity": self.classifier_sparsity}
+        given = ", ".join(name for name, value in scope.items() if value != getattr(SWaST, name))
+        if given and self.pruner == NONE:
+            raise ConfigError(f"{given}: without effect with pruner none; leave it out or name a pruner.")
+        if given and "sparsity" in parse(self.pruner)[1]:
+            raise ConfigError(f"{given}: the pruner has a sparsity of its own in brackets; give it once.")
         if self.variant != "cut" and self.classifier_sparsity != SWaST.classifier_sparsity:
             raise ConfigError(f"classifier_sparsity is for variant cut; {self.variant} prunes at sparsity.")
-        if self.pruner != NONE and self.sparsity is not None and "sparsity" in parse(self.pruner)[1]:
-            raise ConfigError("sparsity is given twice, as an option and inside pruner; give it once.")
-        self.make_selector()
-        self.make_pruner()
 
     @property
     def fewest_epochs(self) -> int:
-        """The warm-up and one epoch more."""
-        return 2 if self.warmup is None else self.warmup + 1
+        """The smallest number of epochs in which a coreset is selected."""
+        return next(epochs for epochs in count(1) if any(slot.draws for slot in self.coreset_slots(2, 1, epochs)))
 
     def make_selector(self) -> Selector | None:
         """Make the selector; None for all data."""
@@ -96,11 +115,11 @@ class SWaST(Recipe):
             return None
         if "sparsity" in parse(self.pruner)[1]:
             return PRUNERS.build(self.pruner)
+        head = self.head or "classifier"
         if self.variant == "trim":
-            scope: float | dict[str, float] = {"classifier": 0.9 if self.sparsity is None else self.sparsity}
+            scope: float | dict[str, float] = {head: 0.9 if self.sparsity is None else self.sparsity}
         elif self.variant == "cut":
-            scope = {"backbone": 0.7 if self.sparsity is None else self.sparsity}
-            scope["classifier"] = self.classifier_sparsity
+            scope = {head: self.classifier_sparsity, "all": 0.7 if self.sparsity is None else self.sparsity}
         else:
             scope = 0.7 if self.sparsity is None else self.sparsity
         return PRUNERS.build(self.pruner, sparsity=scope)
@@ -117,9 +136,12 @@ class SWaST(Recipe):
         selector = self.make_selector()
         if selector is None and self.preserves == NONE:
             return everything(n, self.epochs)
-        k = n if selector is None else size_of(self.fraction, n)
-        warmup = default_warmup(self.epochs, self.fraction) if self.warmup is None else self.warmup
-        return subsets(n, k, epochs=self.epochs, warmup=warmup, every=self.every, timing=self.selection_timing)
+        return self.coreset_slots(n, n if selector is None else size_of(self.fraction, n), self.epochs)
+
+    def coreset_slots(self, n: int, k: int, epochs: int) -> list[Slot]:
+        """Return the slots of a warm-up on n samples and then coresets of k, for a number of epochs."""
+        warmup = default_warmup(epochs, self.fraction) if self.warmup is None else self.warmup
+        return subsets(n, k, epochs=epochs, warmup=warmup, every=self.every, timing=self.selection_timing)
 
     def selection_passes(self) -> tuple[bool, bool]:
         """A scan of all data where the selector looks at the network; else of the subset where it is preserved."""
@@ -131,6 +153,23 @@ class SWaST(Recipe):
         """Epochs on all data before the first selection are the warm-up."""
         return "train" if started or self.selector == NONE else "warmup"
 
+    def check_data(self, model: nn.Module, data: Data) -> None:
+        """Refuse what a selection or the pruner would refuse after the warm-up."""
+        super().check_data(model, data)
+        selector, pruner = self.make_selector(), self.make_pruner()
+        if selector is not None:
+            k, classes = size_of(self.fraction, len(data.train)), int((data.train.class_counts() > 0).sum())
+            check_subset(k, self.fraction, len(data.train))
+            if k < getattr(selector, "least_per_class", 0) * classes:
+                raise SelectionError(
+                    f"fraction {self.fraction:g} of {len(data.train)} samples is k = {k}, but {self.selector} needs a "
+                    f"sample of each of the {classes} classes; use a larger --fraction."
+                )
+            if selector.needs & FORWARD_PARTS:
+                scan(model, data.train.only(data.train.rows[:1]), needs=selector.needs & FORWARD_PARTS, head=self.head)
+        if pruner is not None:
+            pruner.init(copy.deepcopy(model), generator=generator(self.seed, "masks"))
+
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
         """Run Algorithm 1; the lines in comments are those of its box."""
         run, slots = trainer.run, self.timetable(len(data.train))
@@ -139,7 +178,7 @@ class SWaST(Recipe):
             slot = slots[epoch]
             lr = trainer.set_lr(self.lr_share(epoch, len(slots)))
             if slot.draws and state.drawn < epoch:  # l.5
-                self.select(trainer, data, state, slot.size, epoch, progress=epoch / len(slots))  # l.6-8
+                self.select(trainer, data, state, slot.size, epoch, progress=(epoch + 1) / len(slots))  # l.6-8
                 watch.selection(epoch, state.subset)
                 run.save()
             trainer.meter.start(run.step)
@@ -155,7 +194,7 @@ class SWaST(Recipe):
         subset = all_of(pool)
         if selector is not None:
             stored = {"logits"} if selector.needs & FORWARD_PARTS and self.preserves != NONE else set()
-            seen = trainer.scan(pool, selector.needs | stored, purpose="select", progress=progress)
+            seen = trainer.scan(pool, selector.needs | stored, purpose="select", progress=progress, head=self.head)
             with trainer.ledger.timed("select"):
                 subset = selector.select(seen, k, generator=trainer.run.generator("select", epoch))
         if self.preserves == NONE:

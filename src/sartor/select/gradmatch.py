@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64, Int64
@@ -28,6 +29,8 @@ class GradMatch:
     rest is drawn at random: see `with_fill`.
     Differs: the ridge is relative; no sample is taken twice; the budget is met exactly.
     """
+
+    least_per_class: ClassVar[int] = 1
 
     ridge: float = 0.5
 
