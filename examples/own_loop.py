@@ -12,12 +12,10 @@ pool = sartor.Pool.from_arrays(images[:1297], targets[:1297])
 torch.manual_seed(0)
 model = sartor.MODELS.build("cnn(width=16)", classes=10, input_shape=(1, 8, 8))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-
 selector = sartor.SELECTORS.build("gradmatch")
 pruner = sartor.PRUNERS.build("rigl(sparsity=0.7, every=10)")
 generator = torch.Generator().manual_seed(0)
 masks = pruner.init(model, generator=generator).attach(optimizer)
-
 epochs, k, batch_size, step = 20, 260, 26, 0
 for epoch in range(epochs):
     if epoch % 5 == 0:

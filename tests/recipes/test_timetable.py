@@ -73,15 +73,13 @@ def test_fixed_steps_takes_exactly_that_many(n: int, steps: int, batch_size: int
 
 
 @given(size=st.integers(1, 3000), batch_size=st.integers(1, 300), stop=st.none() | st.integers(0, 50))
-def test_a_slot_counts_its_steps_and_samples(size: int, batch_size: int, stop: int | None) -> None:
+def test_a_slot_counts_its_steps(size: int, batch_size: int, stop: int | None) -> None:
     slot = Slot(size, stop=stop)
     sizes = even_sizes(size, batch_size)
     expected = sizes if stop is None else sizes[:stop]
     assert slot.steps(batch_size) == len(expected)
-    assert slot.samples(batch_size) == sum(expected)
 
 
 def test_skipped_epochs_cost_nothing() -> None:
     assert Slot(0).steps(32) == 0
-    assert Slot(0).samples(32) == 0
     assert everything(7, 2) == [Slot(7), Slot(7)]

@@ -11,7 +11,7 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
     """Return one line for an epoch or a selection."""
     if line["kind"] == "selection":
         noise = "" if line["noise_ratio"] is None else f", {100 * line['noise_ratio']:.1f} % of its labels wrong"
-        return f"        selected {line['size']} samples{noise}"
+        return f"        selected {line['k']} samples{noise}"
     parts = [f"epoch {line['epoch'] + 1:4d}", f"loss {line['train_loss'] or 0:.4f}", f"{line['steps']} steps"]
     if "test_accuracy" in line:
         parts.append(f"test {100 * line['test_accuracy']:.2f} %")

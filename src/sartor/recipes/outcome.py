@@ -101,7 +101,6 @@ class Watch:
             "selection",
             epoch=epoch,
             k=len(subset),
-            size=len(subset),
             noise_ratio=self.noise_ratio(subset),
             class_counts=torch.bincount(targets, minlength=pool.classes or 0).tolist(),
         )

@@ -26,10 +26,6 @@ class Slot:
         whole = len(even_sizes(self.size, batch_size)) if self.size else 0
         return whole if self.stop is None else min(whole, self.stop)
 
-    def samples(self, batch_size: int) -> int:
-        """Return the number of samples presented."""
-        return sum(even_sizes(self.size, batch_size)[: self.steps(batch_size)]) if self.size else 0
-
 
 def default_warmup(epochs: int, fraction: float) -> int:
     """T_w = ceil(T * alpha / 2) epochs on all data (SWaST, Sec. 4.1), but never all epochs."""
