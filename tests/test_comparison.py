@@ -8,7 +8,7 @@ import pytest
 
 from sartor.comparison import Forecaster, Job, load, plan_jobs, run_job, run_jobs, training_size
 from sartor.errors import ConfigError, SartorError, Stopped
-from sartor.recipes.arms import ARMS, DEFAULT_ARMS, make_arm
+from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, make_arm
 from sartor.recipes.swast import SWaST
 
 MODEL = "cnn(width=2)"
@@ -145,7 +145,7 @@ def test_a_forecast_is_what_the_ledger_says(tmp_path: Path, forecaster: Forecast
     assert sum(line["kind"] == "selection" for line in lines) == job.cost.selections
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != EQUAL_STEPS])
 def test_equal_cost_is_met_within_an_epoch(tmp_path: Path, forecaster: Forecaster, arm: str) -> None:
     """Every arm's ledger lies within one of its own full epochs (with a selection) of the target."""
     target = forecaster(make_arm("dense", BASE, training_size(forecaster.splits, BASE))).flops
@@ -160,20 +160,23 @@ def test_equal_cost_is_met_within_an_epoch(tmp_path: Path, forecaster: Forecaste
     assert abs(results["flops"] - target) <= epoch
 
 
-def test_equal_cost_takes_the_nearest_number_of_epochs(forecaster: Forecaster) -> None:
+def test_equal_cost_takes_the_nearest_length(forecaster: Forecaster) -> None:
+    """Steps for all data without a pruner, epochs for all else."""
     n = training_size(forecaster.splits, BASE)
     target = forecaster(make_arm("swast-cut", BASE.with_options(epochs=20), n)).flops
     for arm in ("dense", "random", "redrawn", "coreset-only", "prune-only+preserve", "swast-trim"):
         recipe = make_arm(arm, BASE, n)
         chosen = forecaster.matched(recipe, target)
-        tried = range(recipe.fewest_epochs, 3 * chosen.epochs)
-        away = {epochs: abs(forecaster(recipe.with_options(epochs=epochs)).flops - target) for epochs in tried}
-        assert away[chosen.epochs] == min(away.values())
+        length = getattr(chosen, "steps", None) or chosen.epochs
+        tried = range(max(recipe.fewest_epochs, length - 25), length + 25)
+        away = {other: abs(forecaster(recipe.lengthened(other)).flops - target) for other in tried}
+        assert chosen == recipe.lengthened(length)
+        assert away[length] == min(away.values())
 
 
 def test_a_cost_out_of_reach_is_refused_before_anything_runs(tmp_path: Path) -> None:
     short = BASE.with_options(epochs=1, warmup=0, fraction=0.02, selector="random")
-    with pytest.raises(ConfigError, match=r"dense cannot be run at .* FLOPs: its shortest run, 1 epochs"):
+    with pytest.raises(ConfigError, match=r"dense cannot be run at .* FLOPs: its shortest run costs"):
         plan(tmp_path, short, arms=["dense"], match="cost")
     assert list(tmp_path.iterdir()) == []
 

@@ -137,7 +137,7 @@ def test_a_run_prints_the_command_that_repeats_it(place: Path, words: tuple[str,
 
 @pytest.mark.parametrize(
     ("match", "arms"),
-    [("epochs", tuple(ARMS)), ("cost", ("dense-steps", "redrawn", "swast-trim", "prune-only+preserve"))],
+    [("epochs", tuple(ARMS)), ("cost", ("dense", "redrawn", "swast-trim", "prune-only+preserve"))],
     ids=["epochs", "cost"],
 )
 @pytest.mark.usefixtures("no_report")

@@ -153,8 +153,8 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
     again = command("sartor compare", given | differing(base))
     arms = set(known.get("arms", [])) | set(options.arms)
     fixed = {"data": options.data, "model": options.model} | dataclasses.asdict(base)
-    if known:
-        refuse_other_configuration(options.out, known.get("options", {}), json.loads(json.dumps(fixed)))
+    if "options" in known:
+        refuse_other_configuration(options.out, known["options"], json.loads(json.dumps(fixed)))
     merged = {
         "options": fixed,
         "arms": [name for name in ARMS if name in arms],
