@@ -190,3 +190,5 @@ def attempt(job: Job) -> dict[str, Any] | SartorError:
         return run_job(job)
     except SartorError as error:
         return error
+    except Exception as error:
+        return SartorError(f"{type(error).__name__}: {error}; run its own command with --debug to see where.")

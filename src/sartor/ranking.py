@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import torch
 from jaxtyping import Bool, Int64, Real
 from torch import Tensor
@@ -10,9 +13,11 @@ from torch import Tensor
 def top_mask(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> Bool[Tensor, "n"]:
     """Mark the k largest (or smallest) scores; of equal ones at the border the lower indices win.
 
-    Time O(n), by selection rather than by sorting. Raises: ValueError: unless 0 <= k <= n.
+    Time O(n), by selection rather than by sorting. Raises: ValueError: unless 0 <= k <= n, or if a score is NaN.
     """
     n = scores.numel()
+    if bool(scores.isnan().any()):
+        raise ValueError("a score is nan, which has no rank.")
     if not 0 <= k <= n:
         raise ValueError(f"k is {k}; it must lie in [0, {n}].")
     if k == 0:
@@ -36,12 +41,15 @@ def top_indices(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> I
 def largest_remainder(total: int, shares: Real[Tensor, "g"]) -> Int64[Tensor, "g"]:
     """Split `total` into whole numbers proportional to `shares` (Hamilton's method; ties go to the lower index).
 
+    Computed in fractions, so that equal remainders are equal.
+
     >>> largest_remainder(10, torch.tensor([1.0, 1.0, 1.0])).tolist()
     [4, 3, 3]
     """
-    exact = shares.double() * (total / float(shares.double().sum()))
-    whole = exact.floor().to(torch.int64)
-    left = total - int(whole.sum())
-    order = torch.argsort(exact - whole, descending=True, stable=True)
-    whole[order[:left]] += 1
-    return whole
+    parts = [Fraction(share) for share in shares.tolist()]
+    exact = [part * total / sum(parts) for part in parts]
+    whole = [math.floor(share) for share in exact]
+    order = sorted(range(len(parts)), key=lambda index: whole[index] - exact[index])
+    for index in order[: total - sum(whole)]:
+        whole[index] += 1
+    return torch.tensor(whole, dtype=torch.int64, device=shares.device)

@@ -19,14 +19,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sartor.cli.display import forecast_lines, outcome_line
 from sartor.cli.options import command, differing, parse_options
 from sartor.comparison import Job, load, plan_jobs, run_jobs
-from sartor.errors import ConfigError, SartorError, Stopped, check_choice, check_range
+from sartor.errors import ConfigError, ResumeError, SartorError, Stopped, check_choice, check_range
 from sartor.files import read_json, write_json
 from sartor.models.build import build_model
 from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, check_arms
 from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.setup import pick_device, prepare_data
 from sartor.recipes.swast import SWaST
 from sartor.report import write_report
 from sartor.run import refuse_other_configuration
+
+MATCHED = "swast-cut"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class Compare:
     """Network, with options: cnn(width=16) (sartor list models)."""
     out: Path = Path("runs/compare")
     """Folder of all runs and of the report; the same command goes on where it stopped, another one adds its runs."""
-    arms: tuple[str, ...] = ()
+    arms: tuple[str, ...] | None = None
     """Arms to run: dense dense-steps random redrawn coreset-only prune-only swast-trim swast-cut if not given (at equal
     cost without dense-steps), beside them coreset-only+preserve and prune-only+preserve."""
     seeds: int = 5
@@ -58,8 +61,8 @@ class Compare:
     """Shares of training labels made wrong, each a table of its own."""
     match: Literal["epochs", "cost"] = "epochs"
     """Give every arm the same epochs, or the length that brings it to the total FLOPs of one arm."""
-    match_arm: str = "swast-cut"
-    """The arm whose FLOPs are met by --match cost."""
+    match_arm: str | None = None
+    """The arm whose FLOPs are met by --match cost; swast-cut, if not given."""
     jobs: int = 1
     """Runs at the same time, one process each."""
     threads: int = 1
@@ -74,17 +77,18 @@ class Compare:
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, run all, report."""
     options = parse_options(Compare, arguments, prog="sartor compare", description="Run SWaST beside its controls.")
-    if not options.arms:
-        options = dataclasses.replace(options, arms=default_arms(options.match))
     base = SWaST(**{f.name: getattr(options.recipe, f.name) for f in dataclasses.fields(SWaST)})
     check(options, base)
     jobs = plan(options, base)
+    check_jobs(jobs)
     if options.dry_run:
         print_forecasts(options, base, jobs)
         return 0
     prepare_folder(options, base)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     failed = execute(jobs, options.jobs)
+    if failed == len(jobs):
+        raise SartorError(f"{failed} of {len(jobs)} runs failed, see above; nothing is left to report on.")
     report = write_report([options.out], options.out)
     print("\n".join(["", str(report.verdict), *(f"note: {warning}" for warning in report.warnings)]))
     print(f"\n{options.out / 'report.html'}")
@@ -93,9 +97,11 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def default_arms(match: str) -> tuple[str, ...]:
-    """Return the arms that are run where none is named."""
-    return DEFAULT_ARMS if match == "epochs" else tuple(arm for arm in DEFAULT_ARMS if arm != EQUAL_STEPS)
+def arms_of(options: Compare) -> tuple[str, ...]:
+    """Return the arms named, or the default ones."""
+    if options.arms is not None:
+        return options.arms
+    return DEFAULT_ARMS if options.match == "epochs" else tuple(arm for arm in DEFAULT_ARMS if arm != EQUAL_STEPS)
 
 
 def check(options: Compare, base: SWaST) -> None:
@@ -105,13 +111,29 @@ def check(options: Compare, base: SWaST) -> None:
     check_range("threads", options.threads, 1, os.cpu_count() or 1)
     for noise in options.noise:
         check_range("noise", noise, 0, 1, high_open=True)
-    for name in (*options.arms, options.match_arm):
+    arms = arms_of(options)
+    for option, values in (("arms", arms), ("noise", options.noise)):
+        if not values:
+            raise ConfigError(f"{option} is empty; name at least one, or leave --{option} out.")
+    if options.match_arm is not None and options.match != "cost":
+        raise ConfigError("match_arm is for --match cost; leave it out.")
+    for name in (*arms, options.match_arm or MATCHED):
         check_choice("arm", name, ARMS)
-    if options.match == "cost" and EQUAL_STEPS in options.arms:
+    if options.match == "cost" and EQUAL_STEPS in arms:
         raise ConfigError(f"{EQUAL_STEPS} means equal steps; at equal cost leave it out, dense is the control then.")
-    if len(set(options.arms)) < len(options.arms) or len(set(options.noise)) < len(options.noise):
+    if len(set(arms)) < len(arms) or len(set(options.noise)) < len(options.noise):
         raise ConfigError("an arm or a noise level is named twice; name each once.")
-    check_arms(options.arms, base)
+    check_arms(arms, base)
+    pick_device(options.device)
+
+
+def check_jobs(jobs: Sequence[Job]) -> None:
+    """Refuse, before anything runs, what each of the arms would refuse."""
+    for job in {job.labels["arm"]: job for job in jobs if job.recipe.seed == 0}.values():
+        splits = load(job.data, job.root)
+        train = splits.train
+        model = build_model(job.model, classes=train.classes or 0, input_shape=train.input_shape, seed=0)
+        job.recipe.check_data(model, prepare_data(job.recipe, train, splits.test, splits.augment))
 
 
 def plan(options: Compare, base: SWaST) -> list[Job]:
@@ -128,11 +150,11 @@ def plan(options: Compare, base: SWaST) -> list[Job]:
         root=None if options.root is None else str(options.root),
         model=options.model,
         out=options.out,
-        arms=options.arms,
+        arms=arms_of(options),
         seeds=range(options.seeds),
         noises=options.noise,
         match=options.match,
-        match_arm=options.match_arm,
+        match_arm=options.match_arm or MATCHED,
         device=options.device,
         threads=options.threads,
         describe=describe,
@@ -143,15 +165,18 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
     """Write compare.json; a folder that holds a comparison already keeps its arms, seeds and noise levels too."""
     path = options.out / "compare.json"
     known = read_json(path) if path.exists() else {}
+    if options.out.exists() and not known:
+        strangers = [place.name for place in options.out.iterdir() if not place.name.startswith((".", "noise-"))]
+        if strangers:
+            raise ResumeError(
+                f"{options.out} exists and holds {strangers[0]}, but no comparison; choose another --out."
+            )
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SartorError(f"{options.out} cannot be made ({error.strerror}); choose another --out.") from error
-    given = differing(options, leave_out=("recipe",))
-    if options.arms == default_arms(options.match):
-        given.pop("arms")
-    again = command("sartor compare", given | differing(base))
-    arms = set(known.get("arms", [])) | set(options.arms)
+    again = command("sartor compare", differing(options, leave_out=("recipe",)) | differing(base))
+    arms = set(known.get("arms", [])) | set(arms_of(options))
     fixed = {"data": options.data, "model": options.model} | dataclasses.asdict(base)
     if "options" in known:
         refuse_other_configuration(options.out, known["options"], json.loads(json.dumps(fixed)))
@@ -193,7 +218,7 @@ def print_forecasts(options: Compare, base: SWaST, jobs: Sequence[Job]) -> None:
     model = build_model(options.model, classes=train.classes or 0, input_shape=train.input_shape, seed=0)
     seconds = seconds_per_sample(base, model, train)
     total = 0.0
-    for arm in options.arms:
+    for arm in arms_of(options):
         job = next(job for job in jobs if job.labels["arm"] == arm)
         print("\n".join([arm, *(f"  {line}" for line in forecast_lines(job.cost, seconds))]))
         total += seconds * (job.cost.trained + job.cost.scanned / 3) * options.seeds * len(options.noise)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ import yaml
 from sartor.errors import ConfigError
 
 C = TypeVar("C")
-BOX = "╭╮╰╯│─ \t"
+BOX = "╭╮╰╯│─|+ \t"
+RULE = re.compile(r"[-─│|+ ]+")
 
 
 def parse_options(kind: type[C], arguments: Sequence[str], *, prog: str, description: str) -> C:
@@ -37,14 +39,14 @@ def parse_options(kind: type[C], arguments: Sequence[str], *, prog: str, descrip
 
 
 def one_line(box: str, prog: str) -> str:
-    """Turn the parser's boxed message into one line."""
-    lines = [line.strip(BOX) for line in box.splitlines()]
+    """Turn the parser's boxed message into one line, whether the box is drawn in lines or in ASCII."""
     kept = []
-    for line in lines[1:]:
-        if line.startswith(("For full helptext", "Argument helptext")):
+    for line in box.strip().splitlines()[1:]:  # the first line is the title
+        text = line.strip(BOX)
+        if text.startswith(("For full helptext", "Argument helptext")):
             break
-        if line:
-            kept.append(line)
+        if text and not RULE.fullmatch(line.strip()):
+            kept.append(text)
     text = " ".join(kept).replace("Perhaps you meant:", "Did you mean:")
     return f"{text.rstrip('.')}. See {prog} --help."
 
@@ -67,7 +69,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); name an existing YAML file.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML ({' '.join(str(error).split())}).") from error
     if content is None:
         return {}

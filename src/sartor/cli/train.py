@@ -19,6 +19,7 @@ from sartor.errors import ConfigError, check_range
 from sartor.models.build import build_model
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.recipe import Recipe
+from sartor.recipes.setup import prepare_data
 from sartor.registry import RECIPES
 
 
@@ -62,6 +63,7 @@ def run(arguments: Sequence[str]) -> int:
 def train(where: Where, recipe: Recipe) -> int:
     """Train, printing a line an epoch and the results; or print the forecast only."""
     check_range("threads", where.threads, 1, float("inf"), high_open=True)
+    check_range("save_every", where.save_every, 0, float("inf"))
     torch.set_num_threads(where.threads)
     root = None if where.root is None else str(where.root)
     splits = load(where.data, root)
@@ -70,6 +72,7 @@ def train(where: Where, recipe: Recipe) -> int:
         where.model, classes=splits.train.classes or 0, input_shape=splits.train.input_shape, seed=recipe.seed
     )
     if where.dry_run:
+        recipe.check_data(model, prepare_data(recipe, splits.train, splits.test, splits.augment))
         cost = Forecaster(splits, where.model)(recipe)
         seconds = seconds_per_sample(recipe, model, splits.train)
         print("\n".join(forecast_lines(cost, seconds)))

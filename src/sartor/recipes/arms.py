@@ -59,13 +59,18 @@ def trimmed(base: SWaST) -> SWaST:
     )
 
 
+UNSELECTED = {"selector": NONE} | {
+    name: getattr(SWaST, name) for name in ("fraction", "every", "warmup", "selection_timing")
+}
+"""Options of the selection where there is none."""
+
 ARMS: dict[str, Callable[[SWaST], Recipe]] = {
     "dense": dense,
     "dense-steps": dense,
     "random": lambda base: random_subsets(base, 0),
     "redrawn": lambda base: random_subsets(base, base.every),
     "coreset-only": lambda base: without_pruner(base, NONE),
-    "prune-only": lambda base: base.with_options(selector=NONE, **preserving(base, NONE)),
+    "prune-only": lambda base: base.with_options(**UNSELECTED, **preserving(base, NONE)),
     "swast-trim": trimmed,
     "swast-cut": lambda base: base.with_options(variant="cut"),
     "coreset-only+preserve": lambda base: without_pruner(base, "complete"),

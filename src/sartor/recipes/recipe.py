@@ -162,9 +162,9 @@ class Recipe(ABC):
         folder = None if out is None else Path(out)
         with Run(folder, self.configuration(model, data), seed=self.seed, save_every=save_every) as run:
             run.listener = listener
-            note_machine(run, chosen)
             if run.results is not None and folder is not None:
                 return recall(folder, run, model, data)
+            note_machine(run, chosen)
             if data.train.noise is not None:
                 run.write("noise.json", data.train.noise.to_json(data.train))
             trainer = prepare_trainer(self, run, model, data, chosen)

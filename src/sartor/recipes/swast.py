@@ -78,6 +78,7 @@ class SWaST(Recipe):
         check_choice("preserve", self.preserve, ("auto", NONE, "selective", "complete"))
         check_choice("preserve_reduction", self.preserve_reduction, REDUCTIONS)
         self.check_scope()
+        self.check_selection()
         if self.preserves == NONE and self.preserve_weight != SWaST.preserve_weight:
             raise ConfigError("preserve_weight has no effect where nothing is preserved; give --preserve complete.")
         if self.warmup is not None:
@@ -99,6 +100,13 @@ class SWaST(Recipe):
             raise ConfigError(f"{given}: the pruner has a sparsity of its own in brackets; give it once.")
         if self.variant != "cut" and self.classifier_sparsity != SWaST.classifier_sparsity:
             raise ConfigError(f"classifier_sparsity is for variant cut; {self.variant} prunes at sparsity.")
+
+    def check_selection(self) -> None:
+        """Raise ConfigError for options of the selection where nothing is selected and nothing stored."""
+        names = ("fraction", "every", "warmup", "selection_timing", "head")
+        given = ", ".join(name for name in names if getattr(self, name) != getattr(SWaST, name))
+        if given and self.selector == NONE and self.preserves == NONE:
+            raise ConfigError(f"{given}: without effect with selector none; leave it out or name a selector.")
 
     @property
     def fewest_epochs(self) -> int:

@@ -27,7 +27,7 @@ def class_budgets(targets: Int64[Tensor, "n"], k: int, *, none_empty: bool = Fal
         raise SelectionError(
             f"k is {k} but the scan holds {len(labels)} classes and each needs a sample; choose k >= {len(labels)}."
         )
-    budgets = largest_remainder(k, sizes.double())
+    budgets = largest_remainder(k, sizes)
     for label in (budgets == 0).nonzero().squeeze(1) if none_empty else ():
         budgets[budgets.argmax()] -= 1
         budgets[label] += 1
