@@ -185,3 +185,16 @@ def test_unknown_arms_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Did you mean 'coreset-only'"):
         plan(tmp_path, arms=["coreset_only"])
     assert set(DEFAULT_ARMS) <= set(ARMS)
+
+
+def test_a_killed_worker_is_a_failed_run_and_the_rest_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deadly_net.py").write_text(
+        "import os, signal\n\n\ndef net(**_):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    jobs = plan(tmp_path / "runs", arms=["dense", "random", "redrawn"])
+    jobs = [dataclasses.replace(job, model="deadly_net:net") for job in jobs]
+    outcomes = [outcome for _, outcome in run_jobs(jobs, 2)]
+    assert len(outcomes) == len(jobs)
+    assert all(isinstance(outcome, SartorError) for outcome in outcomes)
+    assert any("was killed" in str(outcome) for outcome in outcomes)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ class Job:
         """Name the job in a line of progress."""
         matched = " at equal cost" if self.labels["match"] == "cost" else ""
         return f"{self.labels['arm']}{matched}, noise {self.recipe.noise:g}, seed {self.recipe.seed}"
+
+
+class Killed(SartorError):
+    """A worker process that ended without a word; its pool takes no more runs."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -163,15 +168,22 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str,
             yield job, attempt(job)
         return
     context = multiprocessing.get_context("spawn")
+    left = iter(jobs)
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting: dict[Future[dict[str, Any] | SartorError], Job] = {pool.submit(attempt, job): job for job in jobs}
+        # No more jobs are handed out than there are workers: one that was stopped must find nothing to go on with.
+        running = {pool.submit(attempt, job): job for job in islice(left, workers)}
         try:
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield waiting.pop(future), outcome(future)
+                    job, came_to = running.pop(future), outcome(future)
+                    yield job, came_to
+                    if not isinstance(came_to, Killed):
+                        running |= {pool.submit(attempt, job): job for job in islice(left, 1)}
+            for job in left:
+                yield job, Killed("not begun, since a process before it was killed; give the same command again.")
         finally:
-            for worker in multiprocessing.active_children() if waiting else ():
+            for worker in multiprocessing.active_children() if running else ():
                 worker.terminate()  # SIGTERM: a run in progress saves its state and ends
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -181,7 +193,7 @@ def outcome(future: Future[dict[str, Any] | SartorError]) -> dict[str, Any] | Sa
     try:
         return future.result()
     except BrokenProcessPool:
-        return SartorError("its process was killed, for lack of memory perhaps; give the command again, fewer --jobs.")
+        return Killed("its process was killed, for lack of memory perhaps; give the command again, with fewer --jobs.")
 
 
 def attempt(job: Job) -> dict[str, Any] | SartorError:

@@ -165,8 +165,9 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
     """Write compare.json; a folder that holds a comparison already keeps its arms, seeds and noise levels too."""
     path = options.out / "compare.json"
     known = read_json(path) if path.exists() else {}
-    if options.out.exists() and not known:
-        strangers = [place.name for place in options.out.iterdir() if not place.name.startswith((".", "noise-"))]
+    if options.out.exists() and not path.exists():
+        places = options.out.iterdir() if options.out.is_dir() else [options.out]
+        strangers = [place.name for place in places if not place.name.startswith((".", "noise-"))]
         if strangers:
             raise ResumeError(
                 f"{options.out} exists and holds {strangers[0]}, but no comparison; choose another --out."
