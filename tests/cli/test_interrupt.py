@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import call, done, results_of, write_images
 
 import sartor.cli.compare
@@ -166,7 +167,7 @@ def test_a_stopped_training_goes_on_and_ends_as_if_unbroken(start: Callable[...,
     assert message == f"sartor: stopped by {name}; the state is saved in run. Give the same command again to go on."
     assert run.out.count("epoch ") == 1
     assert not Path("run/results.json").exists()
-    assert Path("run/checkpoints/last.pt").exists()
+    assert torch.load("run/checkpoints/last.pt", weights_only=True)["places"] == {"train": [1, 3]}
     done(*TRAIN, "run")
     done(*TRAIN, "unbroken")
     assert outcomes(Path("run")) == outcomes(Path("unbroken"))
@@ -230,7 +231,9 @@ def test_a_comparison_stops_all_its_workers(
     assert re.fullmatch(r"sartor: [^\n]*Give the same command again to go on\.", runs.err)
     assert outcomes(place / "runs") == {}, "a run went on after the signal"
     assert len(begun) == 2, "a run was begun after the signal"
-    assert all((config.parent / "checkpoints" / "last.pt").exists() for config in begun)
+    for config in begun:  # epochs have 14 steps, and step 17 is done
+        kept = torch.load(config.parent / "checkpoints" / "last.pt", weights_only=True)
+        assert kept["places"] == {"train": [1, 3]}, "the step that was under way is not in the checkpoint"
     time.sleep(0.1)
     assert runs.running == []
     done(*COMPARE, "runs")
