@@ -83,7 +83,7 @@ def test_saves_when_due_and_not_otherwise(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_second_signal_quits_at_once(tmp_path: Path) -> None:
-    with Run(tmp_path / "run", {}, seed=0) as run, pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), Run(tmp_path / "run", {}, seed=0) as run:
         for _ in run.epochs(1, "train"):
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
@@ -130,3 +130,12 @@ def test_a_folder_is_for_one_process_at_a_time(tmp_path: Path) -> None:
         Run(tmp_path / "run", {}, seed=0)
     with Run(tmp_path / "run", {}, seed=0):
         pass
+
+
+def test_a_signal_after_the_last_step_reaches_the_caller(tmp_path: Path) -> None:
+    """What was computed is kept, and a program of many runs does not go on to the next."""
+    with pytest.raises(KeyboardInterrupt), Run(tmp_path / "run", {}, seed=0) as run:
+        list(run.epochs(1, "train"))
+        signal.raise_signal(signal.SIGINT)
+        run.write("results.json", {"done": True})
+    assert Run(tmp_path / "run", {}, seed=0).results == {"done": True}

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 
 from sartor.costs import Flops, count_flops
 from sartor.data.formats import Splits
-from sartor.errors import SartorError
+from sartor.errors import SartorError, Stopped
 from sartor.models.build import build_model
 from sartor.recipes.arms import make_arm
 from sartor.recipes.forecast import Forecast, forecast, mask_densities, match_cost
@@ -154,25 +159,35 @@ def run_job(job: Job) -> dict[str, Any]:
         device=job.device,
         augment=splits.augment,
         labels=job.labels,
+        stopping=None if _stop is None else _stop.is_set,
     )
     return result.results
 
 
-def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any] | SartorError]]:
+def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, dict[str, Any] | SartorError], None, None]:
     """Make all runs and yield each with its results, or with the error that ended it, as they come.
 
-    The others go on when one fails. Closing the iterator, or Ctrl-C, lets the running ones save and stops the rest.
+    The others go on when one fails. After a SIGINT or SIGTERM, or when the generator is closed, those under way save
+    their state and are yielded as Stopped, and no other is begun; a second signal quits at once.
     """
     if workers <= 1:
-        for job in jobs:
-            yield job, attempt(job)
+        with signals(interrupt, signal.SIGTERM):  # between two runs; within one it saves
+            for job in jobs:
+                yield job, attempt(job)
         return
     context = multiprocessing.get_context("spawn")
-    left = iter(jobs)
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        # No more jobs are handed out than there are workers: one that was stopped must find nothing to go on with.
+    stop, left = context.Event(), iter(jobs)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    with signals(signal.SIG_IGN, signal.SIGINT):  # new processes take this over: only `stop` stops a worker
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker, initargs=(stop,))
         running = {pool.submit(attempt, job): job for job in islice(left, workers)}
-        try:
+    try:
+        with signals(handle, signal.SIGINT, signal.SIGTERM):
             while running:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -180,12 +195,41 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str,
                     yield job, came_to
                     if not isinstance(came_to, Killed):
                         running |= {pool.submit(attempt, job): job for job in islice(left, 1)}
-            for job in left:
-                yield job, Killed("not begun, since a process before it was killed; give the same command again.")
-        finally:
-            for worker in multiprocessing.active_children() if running else ():
-                worker.terminate()  # SIGTERM: a run in progress saves its state and ends
-            pool.shutdown(wait=True, cancel_futures=True)
+        for job in left:
+            yield job, Killed("not begun, since a process before it was killed; give the same command again.")
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Treat a signal as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def signals(handler: Any, *numbers: int) -> Iterator[None]:
+    """Handle signals in another way for a while; only the main thread can, elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+_stop: Event | None = None
+"""In a worker process: set when it shall save its state and end."""
+
+
+def begin_worker(stop: Event) -> None:
+    """Prepare a worker process: outside of a run, signals are for the first process, which sets `stop`."""
+    global _stop  # noqa: PLW0603
+    _stop = stop
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def outcome(future: Future[dict[str, Any] | SartorError]) -> dict[str, Any] | SartorError:
@@ -198,6 +242,8 @@ def outcome(future: Future[dict[str, Any] | SartorError]) -> dict[str, Any] | Sa
 
 def attempt(job: Job) -> dict[str, Any] | SartorError:
     """Make one run; an error that Sartor understands is returned, so that the other runs go on."""
+    if _stop is not None and _stop.is_set():
+        return Stopped("stopped before it began.")
     try:
         return run_job(job)
     except SartorError as error:

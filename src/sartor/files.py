@@ -23,8 +23,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except OSError as error:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise SartorError(
             f"{path} cannot be written ({error.strerror}); what was saved before is untouched. "
             "Free some space or choose another --out, then give the same command again."

@@ -143,7 +143,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         if len(set(names)) < len(names):
             raise ConfigError(f"{spec!r} gives an option twice; give it once.")
         return name, {option: _literal(keyword.value) for option, keyword in zip(names, call.keywords, strict=True)}
-    except (SyntaxError, ValueError, TypeError) as error:
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
         raise ConfigError(f"{spec!r} cannot be read; write name(option=value, ...) with plain values.") from error
 
 

@@ -55,6 +55,7 @@ class Run:
         self.seed = seed
         self.metrics: list[dict[str, Any]] = []
         self.listener: Callable[[dict[str, Any]], None] | None = None
+        self.stopping: Callable[[], bool] | None = None
         self._save_every = save_every
         self._tracked: dict[str, Tracked] = {}
         self._places: dict[str, list[int]] = {}
@@ -85,6 +86,8 @@ class Run:
         self._handlers.clear()
         if self._lock is not None:
             self._lock.release()
+        if self._stop_signal and kind is None:
+            raise KeyboardInterrupt  # it came when nothing was left to save: it is for our caller
 
     def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
         """Return a fresh generator that depends on (seed, purpose, epoch) only."""
@@ -195,9 +198,10 @@ class Run:
         self._stop_signal = number
 
     def _save_if_due(self) -> None:
-        if self._stop_signal:
+        if self._stop_signal or (self.stopping is not None and self.stopping()):
             self.save()
-            raise Stopped(f"stopped by {signal.Signals(self._stop_signal).name}; the state is saved in {self.folder}.")
+            by = f" by {signal.Signals(self._stop_signal).name}" if self._stop_signal else ""
+            raise Stopped(f"stopped{by}; the state is saved in {self.folder}.")
         if self.folder is not None and time.monotonic() - self._last_save >= self._save_every:
             self.save()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -85,7 +85,6 @@ def run(arguments: Sequence[str]) -> int:
         print_forecasts(options, base, jobs)
         return 0
     prepare_folder(options, base)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     failed = execute(jobs, options.jobs)
     if failed == len(jobs):
         raise SartorError(f"{failed} of {len(jobs)} runs failed, see above; nothing is left to report on.")
@@ -199,9 +198,11 @@ def execute(jobs: Sequence[Job], workers: int) -> int:
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     started, failed = time.monotonic(), 0
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
         task = progress.add_task("runs", total=len(jobs))
-        for count, (job, outcome) in enumerate(run_jobs(jobs, workers), 1):
+        outcomes = stack.enter_context(contextlib.closing(run_jobs(jobs, workers)))
+        for count, (job, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, Stopped):
                 raise Stopped(f"{outcome} {count - 1} of {len(jobs)} runs were finished.")
             failed += isinstance(outcome, SartorError)

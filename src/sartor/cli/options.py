@@ -18,6 +18,7 @@ from sartor.errors import ConfigError
 
 C = TypeVar("C")
 BOX = "╭╮╰╯│─|+ \t"
+COMMON = "--config FILE.yaml reads options from a file, flags override it; --debug shows the trace of an error."
 RULE = re.compile(r"[-─│|+ ]+")
 
 
@@ -31,7 +32,7 @@ def parse_options(kind: type[C], arguments: Sequence[str], *, prog: str, descrip
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
-            return tyro.cli(kind, args=[*given, *rest], prog=prog, description=description)
+            return tyro.cli(kind, args=[*given, *rest], prog=prog, description=f"{description}\n\n{COMMON}")
     except SystemExit as end:
         if end.code in (0, None):
             raise

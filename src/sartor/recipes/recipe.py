@@ -147,13 +147,15 @@ class Recipe(ABC):
         save_every: float = 60.0,
         labels: dict[str, Any] | None = None,
         listener: Callable[[dict[str, Any]], None] | None = None,
+        stopping: Callable[[], bool] | None = None,
     ) -> Result:
         """Train `model` in place and return what came of it.
 
         The network comes back in eval mode. `train` and `test` are Pools, pairs (inputs, targets) of tensors or arrays,
         or map-style Datasets. With `out`, everything is kept in that folder, and the same call goes on where an
         interrupted one stopped, bit for bit. `augment` is what `augment="auto"` means; `labels` are written into the
-        results as they are; `listener` is called with every line of the metrics.
+        results as they are; `listener` is called with every line of the metrics; when `stopping` says so, the run
+        saves and stops as after a signal.
         Raises: SartorError: for data, options or a folder that do not fit; Stopped: after a signal.
         """
         chosen = pick_device(device)
@@ -161,7 +163,7 @@ class Recipe(ABC):
         self.check_data(model.to(chosen), data)
         folder = None if out is None else Path(out)
         with Run(folder, self.configuration(model, data), seed=self.seed, save_every=save_every) as run:
-            run.listener = listener
+            run.listener, run.stopping = listener, stopping
             if run.results is not None and folder is not None:
                 return recall(folder, run, model, data)
             note_machine(run, chosen)

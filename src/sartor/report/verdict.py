@@ -163,11 +163,31 @@ def _where_it_comes_from(block: Block) -> list[str]:
         sentences.append(
             f"The gain over dense is there without pruning: {block.baseline} has {signed(gain.mean)} pp over dense."
         )
+    sentences += _preservation_alone(block)
     shorter = paired_difference(steps.by_seed, dense.by_seed) if steps is not None and dense is not None else None
     if shorter is not None and shorter.outcome == "better":
         sentences.append(
             f"Shorter training alone, on all samples, gives {signed(shorter.mean)} pp over dense "
             f"({span(shorter)}): that part is no merit of any coreset."
+        )
+    return sentences
+
+
+def _preservation_alone(block: Block) -> list[str]:
+    """Say whether preservation without pruning has what a joint arm has over the baseline."""
+    alone = block.row(f"{block.baseline}+preserve")
+    if alone is None or alone.minus_baseline is None or alone.minus_baseline.outcome != "better":
+        return []
+    sentences = []
+    for row in block.joint_rows:
+        rest = paired_difference(row.by_seed, alone.by_seed)
+        if row.minus_baseline is None or row.minus_baseline.outcome != "better" or rest is None:
+            continue
+        adds = {"better": "adds to that", "worse": "takes from that", "unclear": "adds nothing that could be shown"}
+        sentences.append(
+            f"State preservation without pruning ({alone.arm}) gives {signed(alone.minus_baseline.mean)} pp over "
+            f"{block.baseline}; pruning as well ({row.arm}) {adds.get(rest.outcome, 'is not told apart by one seed')} "
+            f"({signed(rest.mean)} pp, {span(rest)})."
         )
     return sentences
 
