@@ -235,8 +235,8 @@ class Run:
         for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
             leftover.unlink(missing_ok=True)
         if (folder / "results.json").exists():
-            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            self.metrics = [json.loads(line) for line in lines]
+            path = folder / "metrics.jsonl"
+            self.metrics = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
             return
         places = [folder / "checkpoints" / name for name in ("last.pt", "previous.pt")]
         state = next(filter(None, map(read_checkpoint, filter(Path.exists, places))), None)
