@@ -31,7 +31,7 @@ LEVELS = (
 """Parts of the package from the bottom up; each may import its own level and those below."""
 APART = ({"select"}, {"prune", "fuse"})
 """Parts of one level that never import each other: only a recipe knows both."""
-SEEDED = {"sartor.models.build", "sartor.train"}
+SEEDED = {"sartor.models.build", "sartor.randomness"}
 """Initial weights and dropout draw from torch's global state: forked, seeded, and given back."""
 WITHOUT_TORCH = ("sartor", "sartor.errors", "sartor.registry", "sartor.version", "sartor.files", "sartor.cli.main")
 COMMANDS = ("train swast", "train dense", "compare", "report")

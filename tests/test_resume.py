@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sartor.data.formats import Splits, digits
-from sartor.errors import ResumeError, Stopped
+from sartor.errors import ResumeError, Stopped, TrainingError
 from sartor.models.build import build_model
 from sartor.recipes import Dense, SWaST
 from sartor.recipes.recipe import Recipe
@@ -289,7 +289,8 @@ def test_a_finished_run_keeps_its_metrics_without_its_checkpoints(splits: Splits
 
 
 def test_a_folder_where_nothing_was_trained_may_be_taken_over(splits: Splits, tmp_path: Path) -> None:
-    Run(tmp_path / "run", {"lr": 1}, seed=0)
+    with pytest.raises(TrainingError, match="nan"):
+        fit(Dense(epochs=2, batch_size=64, lr=1e30), splits, tmp_path / "run", save_every=60)
     fit(Dense(epochs=1, batch_size=64), splits, tmp_path / "run")
     assert (tmp_path / "run" / "results.json").exists()
 

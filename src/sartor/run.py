@@ -180,6 +180,11 @@ class Run:
         write_atomic(last, buffer.getvalue())
 
     @property
+    def goes_on(self) -> bool:
+        """Whether this run continues from a checkpoint."""
+        return bool(self._saved or self._places or self._values)
+
+    @property
     def results(self) -> dict[str, Any] | None:
         """The results of a run that is finished, else None."""
         path = None if self.folder is None else self.folder / "results.json"

@@ -18,7 +18,7 @@ from sartor.data.pool import Pool
 from sartor.errors import TrainingError
 from sartor.losses import correct, state_preservation, weighted_mean
 from sartor.prune.masks import Masks
-from sartor.randomness import derive
+from sartor.randomness import derive, reseed
 from sartor.run import Run
 from sartor.scanning import FORWARD_PARTS, Scan, forward, scan, undisturbed
 from sartor.types import Pruner, Subset
@@ -126,7 +126,7 @@ class Trainer:
         batches = self.loader.epoch(subset, epoch, start=self.run.step, stop=stop)
         with self.ledger.timed(purpose), self.own_randomness():
             for batch in self.run.steps(batches):
-                torch.manual_seed(derive(self.run.seed, "forward", self.step))  # dropout and the like
+                reseed(derive(self.run.seed, "forward", self.step), self.device)  # dropout and the like
                 loss, moved = self.train_step(batch, preserved)
                 size = len(batch.rows)
                 cost = size * self.passes * training_flops(self.flops, self.densities, dense_gradient=moved)

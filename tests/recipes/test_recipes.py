@@ -51,6 +51,7 @@ def test_swast_keeps_its_masks_its_k_and_its_word(splits: Splits, tmp_path: Path
         "checkpoints",
         "config.json",
         "ledger.json",
+        "machine.json",
         "masks.safetensors",
         "metrics.jsonl",
         "model.safetensors",

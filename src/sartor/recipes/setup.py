@@ -16,6 +16,7 @@ from sartor.data.noise import corrupt
 from sartor.data.pool import Pool, as_pool
 from sartor.data.split import hold_out
 from sartor.errors import ConfigError, DataError
+from sartor.files import read_json
 from sartor.run import Run
 from sartor.scanning import forward, undisturbed
 from sartor.train import Trainer
@@ -123,7 +124,10 @@ def check_model(model: nn.Module, data: Data) -> None:
 def note_machine(run: Run, device: torch.device) -> None:
     """Warn where a run goes on with other threads, device or torch than it began with: the last bits may differ."""
     here = {"device": str(device), "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
-    there = run.once("machine", lambda: here)
+    if run.folder is None or not run.goes_on:
+        run.write("machine.json", here)
+        return
+    there = read_json(run.folder / "machine.json")
     if there != here:
         changed = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in here if there[name] != here[name])
         warnings.warn(
