@@ -262,6 +262,16 @@ def test_arms_leave_out_what_their_names_say() -> None:
         assert {name: getattr(recipe, name) for name in shared} == {name: getattr(base, name) for name in shared}
 
 
+def test_every_arm_can_be_made_from_options_that_differ_from_the_defaults() -> None:
+    base = SWaST(
+        epochs=12, fraction=0.3, every=3, warmup=2, selection_timing="skip", head="fc", selector="el2n",
+        sparsity=0.5, classifier_sparsity=0.6, preserve_weight=0.4, preserve_reduction="sum",
+    )  # fmt: skip
+    for arm in ARMS:
+        make_arm(arm, base, 1000).timetable(1000)
+    assert make_arm("prune-only", base, 1000).make_pruner() == make_arm("swast-cut", base, 1000).make_pruner()
+
+
 def test_python_and_the_model_given_stay_the_users_own(splits: Splits) -> None:
     model = net()
     names, kind = list(model.state_dict()), type(model)

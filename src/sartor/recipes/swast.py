@@ -103,7 +103,7 @@ class SWaST(Recipe):
 
     def check_selection(self) -> None:
         """Raise ConfigError for options of the selection where nothing is selected and nothing stored."""
-        names = ("fraction", "every", "warmup", "selection_timing", "head")
+        names = ("fraction", "every", "warmup", "selection_timing")
         given = ", ".join(name for name in names if getattr(self, name) != getattr(SWaST, name))
         if given and self.selector == NONE and self.preserves == NONE:
             raise ConfigError(f"{given}: without effect with selector none; leave it out or name a selector.")
