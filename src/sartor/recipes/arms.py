@@ -91,7 +91,8 @@ def make_arm(name: str, base: SWaST, n: int) -> Recipe:
     recipe = ARMS[name](base)
     if name != EQUAL_STEPS:
         return recipe
-    return recipe.with_options(steps=count_steps(without_pruner(base, NONE).timetable(n), base.batch_size))
+    steps = count_steps(without_pruner(base, NONE).timetable(n), base.batch_size)
+    return recipe.with_options(steps=steps, epochs=Recipe.epochs)
 
 
 def count_steps(slots: Iterable[Slot], batch_size: int) -> int:

@@ -58,6 +58,8 @@ class Dense(Recipe):
             check_range("steps", self.steps, 1, math.inf, high_open=True)
             if self.sampler is not None:
                 raise ConfigError("steps is for all data; with a sampler, set the epochs.")
+            if self.epochs != Recipe.epochs:
+                raise ConfigError("epochs has no effect with steps, which set the length; give one of them.")
         if self.warmup is not None:
             check_range("warmup", self.warmup, 0, self.epochs - 1)
 
@@ -68,7 +70,9 @@ class Dense(Recipe):
 
     def lengthened(self, length: int) -> Dense:
         """Return the same recipe with so many steps on all data, or so many epochs where there is a sampler."""
-        return self.with_options(steps=length) if self.sampler is None else self.with_options(epochs=length)
+        if self.sampler is not None:
+            return self.with_options(epochs=length)
+        return self.with_options(steps=length, epochs=Recipe.epochs)
 
     def make_sampler(self) -> EpochSampler | None:
         """Make the sampler; None for all data."""
