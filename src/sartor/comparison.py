@@ -18,15 +18,16 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import nn
 
 from sartor.costs import Flops, count_flops
 from sartor.data.formats import Splits
 from sartor.errors import SartorError, Stopped
 from sartor.models.build import build_model
+from sartor.ranking import size_of
 from sartor.recipes.arms import make_arm
 from sartor.recipes.forecast import Forecast, forecast, mask_densities, match_cost
 from sartor.recipes.recipe import Recipe
-from sartor.recipes.state import size_of
 from sartor.recipes.swast import SWaST
 from sartor.registry import DATASETS
 
@@ -64,7 +65,13 @@ def load(data: str, root: str | None) -> Splits:
 
 def training_size(splits: Splits, recipe: Recipe) -> int:
     """Return the size of the training pool after the hold-out."""
-    return len(splits.train) - size_of(recipe.holdout, len(splits.train)) if recipe.holdout else len(splits.train)
+    return len(splits.train) - size_of(recipe.holdout, len(splits.train))
+
+
+def model_for(splits: Splits, spec: str, seed: int = 0) -> nn.Module:
+    """Make the network that `spec` names for a data set's classes and input shape."""
+    train = splits.train
+    return build_model(spec, classes=train.classes or 0, input_shape=train.input_shape, seed=seed)
 
 
 class Forecaster:
@@ -73,7 +80,7 @@ class Forecaster:
     def __init__(self, splits: Splits, model: str) -> None:
         self.splits = splits
         train = splits.train
-        self.model = build_model(model, classes=train.classes or 0, input_shape=train.input_shape, seed=0)
+        self.model = model_for(splits, model)
         self.flops: Flops = count_flops(self.model, train.gather(train.rows[:1]))
         self._densities: dict[str, tuple[dict[str, float], int]] = {}
 
@@ -149,11 +156,9 @@ def run_job(job: Job) -> dict[str, Any]:
     """Make one run (or read it, where it is finished) and return its results."""
     torch.set_num_threads(job.threads)
     splits = load(job.data, job.root)
-    train = splits.train
-    model = build_model(job.model, classes=train.classes or 0, input_shape=train.input_shape, seed=job.recipe.seed)
     result = job.recipe.fit(
-        model,
-        train,
+        model_for(splits, job.model, job.recipe.seed),
+        splits.train,
         splits.test,
         out=job.folder,
         device=job.device,

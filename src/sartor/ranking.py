@@ -1,4 +1,4 @@
-"""Exact top-k: exactly k entries, ties go to the lower index, in linear time."""
+"""Exact counts: a share of n, the k largest of n (ties go to the lower index), a total split among groups."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def top_mask(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> Bool
 def top_indices(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> Int64[Tensor, "k"]:
     """Return the indices, ascending, that `top_mask` marks."""
     return top_mask(scores, k, largest=largest).nonzero().squeeze(1)
+
+
+def size_of(share: float, n: int) -> int:
+    """Turn a share of n samples into a number: floor(share * n + 1/2)."""
+    return math.floor(share * n + 0.5)
 
 
 def largest_remainder(total: int, shares: Real[Tensor, "g"]) -> Int64[Tensor, "g"]:

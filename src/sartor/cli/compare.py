@@ -18,10 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sartor.cli.display import forecast_lines, outcome_line
 from sartor.cli.options import command, differing, parse_options
-from sartor.comparison import Job, load, plan_jobs, run_jobs
+from sartor.comparison import Job, load, model_for, plan_jobs, run_jobs
 from sartor.errors import ConfigError, ResumeError, SartorError, Stopped, check_choice, check_range
 from sartor.files import read_json, write_json
-from sartor.models.build import build_model
 from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, check_arms
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.setup import pick_device, prepare_data
@@ -130,9 +129,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     """Refuse, before anything runs, what each of the arms would refuse."""
     for job in {job.labels["arm"]: job for job in jobs if job.recipe.seed == 0}.values():
         splits = load(job.data, job.root)
-        train = splits.train
-        model = build_model(job.model, classes=train.classes or 0, input_shape=train.input_shape, seed=0)
-        job.recipe.check_data(model, prepare_data(job.recipe, train, splits.test, splits.augment))
+        data = prepare_data(job.recipe, splits.train, splits.test, splits.augment)
+        job.recipe.check_data(model_for(splits, job.model), data)
 
 
 def plan(options: Compare, base: SWaST) -> list[Job]:
@@ -216,12 +214,10 @@ def execute(jobs: Sequence[Job], workers: int) -> int:
 def print_forecasts(options: Compare, base: SWaST, jobs: Sequence[Job]) -> None:
     """Print what each arm would cost."""
     splits = load(options.data, None if options.root is None else str(options.root))
-    train = splits.train
-    model = build_model(options.model, classes=train.classes or 0, input_shape=train.input_shape, seed=0)
-    seconds = seconds_per_sample(base, model, train)
+    seconds = seconds_per_sample(base, model_for(splits, options.model), splits.train)
     total = 0.0
     for arm in arms_of(options):
         job = next(job for job in jobs if job.labels["arm"] == arm)
         print("\n".join([arm, *(f"  {line}" for line in forecast_lines(job.cost, seconds))]))
-        total += seconds * (job.cost.trained + job.cost.scanned / 3) * options.seeds * len(options.noise)
+        total += job.cost.seconds(seconds) * options.seeds * len(options.noise)
     print(f"all {len(jobs)} runs, {options.jobs} at a time: about {total / options.jobs:.0f} s")

@@ -22,7 +22,6 @@ def forecast_lines(cost: Forecast, seconds: float) -> list[str]:
     """Return what a dry run prints; `seconds` are those of one trained sample (forward and backward)."""
     shares = ", ".join(f"{name} {flops:.3g}" for name, flops in cost.flops_by_purpose.items())
     kept = 100 * cost.kept_weights / max(1, cost.parameters)
-    estimate = seconds * (cost.trained + cost.scanned / 3)
     return [
         f"training pool    {cost.n:,} samples; a subset holds {cost.k:,}",
         f"weights kept     {cost.kept_weights:,} of {cost.parameters:,} ({kept:.1f} %)",
@@ -32,7 +31,7 @@ def forecast_lines(cost: Forecast, seconds: float) -> list[str]:
         else "masks            none",
         f"samples          {cost.trained:,} trained on, {cost.scanned:,} scanned",
         f"FLOPs            {cost.flops:.3g} ({shares}); masked ones theoretical, 2 per multiply-add",
-        f"seconds          about {estimate:.0f}, from a few batches timed on this CPU; evaluation not counted",
+        f"seconds          about {cost.seconds(seconds):.0f}, from a few batches timed on this CPU; no evaluation",
     ]
 
 

@@ -14,9 +14,8 @@ import tyro
 
 from sartor.cli.display import epoch_line, forecast_lines
 from sartor.cli.options import command, differing, parse_options
-from sartor.comparison import Forecaster, load
+from sartor.comparison import Forecaster, load, model_for
 from sartor.errors import ConfigError, check_range
-from sartor.models.build import build_model
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import prepare_data
@@ -68,9 +67,7 @@ def train(where: Where, recipe: Recipe) -> int:
     root = None if where.root is None else str(where.root)
     splits = load(where.data, root)
     out = where.out or Path("runs") / f"{recipe.name}-{where.data}-{recipe.seed}"
-    model = build_model(
-        where.model, classes=splits.train.classes or 0, input_shape=splits.train.input_shape, seed=recipe.seed
-    )
+    model = model_for(splits, where.model, recipe.seed)
     if where.dry_run:
         recipe.check_data(model, prepare_data(recipe, splits.train, splits.test, splits.augment))
         cost = Forecaster(splits, where.model)(recipe)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from sartor.data.hashing import hashes
 from sartor.data.pool import LabelNoise, Pool
 from sartor.errors import DataError, check_choice, check_range
+from sartor.ranking import size_of
 
 
 def corrupt(pool: Pool, rate: float, *, seed: int, kind: str = "other") -> Pool:
@@ -30,7 +29,7 @@ def corrupt(pool: Pool, rate: float, *, seed: int, kind: str = "other") -> Pool:
         raise DataError(f"the labels are corrupted already (rate {pool.noise.rate:g}); start from the clean pool.")
     if pool.classes < 2:
         raise DataError(f"the pool has {pool.classes} class; noise needs at least two.")
-    count = math.floor(rate * len(rows) + 0.5)
+    count = size_of(rate, len(rows))
     keys = pool.keys_of(rows)
     drawn = hashes(keys, seed, "noise").argsort(stable=True)[:count]
     draws = hashes(keys[drawn], seed, "noise/class") & (2**63 - 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from sartor.data.hashing import hashes
 from sartor.data.pool import Pool
 from sartor.errors import DataError, check_range
-from sartor.ranking import largest_remainder
+from sartor.ranking import largest_remainder, size_of
 
 
 def hold_out(pool: Pool, share: float, *, seed: int) -> tuple[Pool, Pool | None]:
@@ -28,7 +26,7 @@ def hold_out(pool: Pool, share: float, *, seed: int) -> tuple[Pool, Pool | None]
         return pool, None
     rows = pool.labelled_rows()
     rows = rows if len(rows) else pool.rows
-    size = math.floor(share * len(rows) + 0.5)
+    size = size_of(share, len(rows))
     if not 0 < size < len(pool):
         raise DataError(f"a share of {share:g} of {len(rows)} samples is {size}; it must leave some on either side.")
     labels = pool.targets_of(rows).clamp(min=0)

@@ -10,7 +10,7 @@ from sartor.errors import ConfigError, check_choice
 from sartor.recipes.dense import Dense
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE, SWaST
-from sartor.recipes.timetable import Slot
+from sartor.recipes.timetable import count_steps
 
 COMMON = tuple(field.name for field in dataclasses.fields(Recipe))
 
@@ -93,11 +93,6 @@ def make_arm(name: str, base: SWaST, n: int) -> Recipe:
         return recipe
     steps = count_steps(without_pruner(base, NONE).timetable(n), base.batch_size)
     return recipe.with_options(steps=steps, epochs=Recipe.epochs)
-
-
-def count_steps(slots: Iterable[Slot], batch_size: int) -> int:
-    """Return the number of optimiser steps of a timetable."""
-    return sum(slot.steps(batch_size) for slot in slots)
 
 
 def check_arms(names: Iterable[str], base: SWaST) -> None:

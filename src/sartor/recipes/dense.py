@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from sartor.data.pool import Pool
 from sartor.errors import ConfigError, check_choice, check_range
+from sartor.ranking import size_of
 from sartor.recipes.outcome import Watch
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data
-from sartor.recipes.state import Coreset, check_subset, size_of
+from sartor.recipes.state import Coreset, all_of, check_subset
 from sartor.recipes.timetable import Slot, default_warmup, everything, fixed_steps, subsets
 from sartor.registry import RECIPES, SAMPLERS
 from sartor.train import Trainer
@@ -121,8 +121,3 @@ class Dense(Recipe):
                 trainer.train_epoch(state.subset, epoch, stop=slot.stop, purpose=purpose)
             watch.epoch(epoch, len(slots), lr)
         return state.subset
-
-
-def all_of(pool: Pool) -> Subset:
-    """Return every row of a pool with weight 1."""
-    return Subset.of(pool.rows)

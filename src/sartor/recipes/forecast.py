@@ -18,6 +18,7 @@ from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError
 from sartor.randomness import generator
+from sartor.recipes.timetable import count_steps
 from sartor.scanning import forward as call
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Forecast:
         """All of them; monitoring is not counted."""
         return sum(self.flops_by_purpose.values())
 
+    def seconds(self, per_sample: float) -> float:
+        """Estimate the seconds, given those of one trained sample; a scanned one takes a third."""
+        return per_sample * (self.trained + self.scanned / 3)
+
 
 def mask_densities(recipe: Recipe, model: nn.Module) -> tuple[dict[str, float], int]:
     """Return the density of each masked parameter and the number of weights that masks remove."""
@@ -61,7 +66,7 @@ def forecast(
     """Add up what a recipe does on a training pool of n samples; equals the ledger of the run."""
     slots = recipe.timetable(n)
     pruner = recipe.make_pruner()
-    total_steps = sum(slot.steps(recipe.batch_size) for slot in slots)
+    total_steps = count_steps(slots, recipe.batch_size)
     scans_all, scans_subset = recipe.selection_passes()
     forward = flops.masked(densities)
     passes = 1 if pruner is None else pruner.passes

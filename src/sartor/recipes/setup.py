@@ -17,6 +17,7 @@ from sartor.data.pool import Pool, as_pool
 from sartor.data.split import hold_out
 from sartor.errors import ConfigError, DataError
 from sartor.files import read_json
+from sartor.recipes.timetable import count_steps
 from sartor.run import Run
 from sartor.scanning import forward, undisturbed
 from sartor.train import Trainer
@@ -136,10 +137,9 @@ def note_machine(run: Run, device: torch.device) -> None:
 
 
 def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device) -> Trainer:
-    """Move the model, count its FLOPs, draw the masks, make the optimiser, and track all of it in the run."""
+    """Lay out the model, count its FLOPs, draw the masks, make the optimiser, and track all of it in the run."""
     inputs = data.train.inputs
     channels_last = recipe.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4
-    model.to(device)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     example = data.train.gather(data.train.rows[:1], device=device)
@@ -151,7 +151,6 @@ def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, devi
     if masks is not None:
         run.track("masks", masks)
     run.track("optimizer", optimizer)
-    slots = recipe.timetable(len(data.train))
     trainer = Trainer(
         run=run,
         model=model,
@@ -166,7 +165,7 @@ def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, devi
         ),
         flops=flops,
         ledger=run.track("ledger", Ledger()),
-        total_steps=sum(slot.steps(recipe.batch_size) for slot in slots),
+        total_steps=count_steps(recipe.timetable(len(data.train)), recipe.batch_size),
         device=device,
         lr=recipe.lr,
         pruner=pruner,

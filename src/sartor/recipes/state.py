@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from sartor.data.pool import Pool
 from sartor.errors import SelectionError
 from sartor.types import Subset
 
 
-def size_of(fraction: float, n: int) -> int:
-    """Turn a share of n samples into a number, once: floor(fraction * n + 1/2)."""
-    return math.floor(fraction * n + 0.5)
+def all_of(pool: Pool) -> Subset:
+    """Return every row of a pool with weight 1."""
+    return Subset.of(pool.rows)
 
 
 def check_subset(k: int, fraction: float, n: int) -> None:

@@ -12,11 +12,11 @@ from torch import nn
 from sartor.errors import ConfigError, SelectionError, check_choice, check_range
 from sartor.losses import REDUCTIONS, correct
 from sartor.randomness import generator
-from sartor.recipes.dense import all_of
+from sartor.ranking import size_of
 from sartor.recipes.outcome import Watch
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data
-from sartor.recipes.state import Coreset, check_subset, size_of
+from sartor.recipes.state import Coreset, all_of, check_subset
 from sartor.recipes.timetable import TIMINGS, Slot, default_warmup, everything, subsets
 from sartor.registry import PRUNERS, RECIPES, SELECTORS, parse
 from sartor.scanning import FORWARD_PARTS, scan

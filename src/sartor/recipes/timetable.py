@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sartor.data.loader import even_sizes
@@ -25,6 +26,11 @@ class Slot:
         """Return the number of optimiser steps."""
         whole = len(even_sizes(self.size, batch_size)) if self.size else 0
         return whole if self.stop is None else min(whole, self.stop)
+
+
+def count_steps(slots: Iterable[Slot], batch_size: int) -> int:
+    """Return the number of optimiser steps of a timetable."""
+    return sum(slot.steps(batch_size) for slot in slots)
 
 
 def default_warmup(epochs: int, fraction: float) -> int:
