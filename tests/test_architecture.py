@@ -22,7 +22,7 @@ ROOT = Path(sartor.__file__).parent
 GOLDEN = Path(__file__).parent / "golden" / "flags.txt"
 LEVELS = (
     {"errors", "version", "types", "registry", "randomness", "ranking", "files"},
-    {"data", "models", "costs", "head", "scan", "scanning", "history", "dist", "losses"},
+    {"data", "models", "costs", "head", "precision", "scan", "scanning", "history", "dist", "losses"},
     {"select", "prune", "fuse", "train", "run"},
     {"recipes"},
     {"comparison", "report", "studies", "repro", "label", "export"},

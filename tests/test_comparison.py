@@ -198,3 +198,29 @@ def test_a_killed_worker_is_a_failed_run_and_the_rest_is_named(tmp_path: Path, m
     assert len(outcomes) == len(jobs)
     assert all(isinstance(outcome, SartorError) for outcome in outcomes)
     assert any("was killed" in str(outcome) for outcome in outcomes)
+
+
+def test_an_arm_takes_options_in_brackets(tmp_path: Path) -> None:
+    arm = "swast-cut(sparsity=0.5, preserve=none)"
+    recipe = make_arm(arm, BASE, 1000)
+    assert recipe == BASE.with_options(sparsity=0.5, preserve="none")
+    assert make_arm("dense(lr=0.1)", BASE, 1000).lr == 0.1
+    assert make_arm("coreset-only+preserve(preserve_weight=1.0)", BASE, 1000).preserve_weight == 1.0
+    jobs = plan(tmp_path, arms=["swast-cut", arm])
+    assert {job.folder.parent.name for job in jobs} == {"swast-cut", "swast-cut-sparsity-0.5-preserve-none"}
+    assert {job.labels["arm"] for job in jobs} == {"swast-cut", arm}
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ("swast-cut(sparsty=0.5)", "Did you mean 'sparsity'"),
+        ("swast-cut(seed=3)", "option of swast-cut is 'seed'"),
+        ("swast-cat(sparsity=0.5)", "Did you mean 'swast-cut'"),
+        ("swast-cut(sparsity=1.5)", "sparsity is 1.5"),
+        ("dense(sparsity=0.5)", "option of dense is 'sparsity'"),
+    ],
+)
+def test_options_that_an_arm_cannot_take_are_refused(arm: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_arm(arm, BASE, 1000)

@@ -25,7 +25,7 @@ from sartor.data.formats import Splits
 from sartor.errors import SartorError, Stopped
 from sartor.models.build import build_model
 from sartor.ranking import size_of
-from sartor.recipes.arms import make_arm
+from sartor.recipes.arms import arm_folder, make_arm
 from sartor.recipes.forecast import Forecast, forecast, mask_densities, match_cost
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import SWaST
@@ -132,7 +132,7 @@ def plan_jobs(
         cost = forecaster(recipe)
         for noise in noises:
             for seed in seeds:
-                place = arm if match == "epochs" else f"{arm}@cost"
+                place = arm_folder(arm) if match == "epochs" else f"{arm_folder(arm)}@cost"
                 labels = {"arm": arm, "match": match, "data": data, "model": model}
                 if match == "cost":
                     labels["matched_arm"] = match_arm

@@ -15,7 +15,7 @@ from sartor.errors import ConfigError, check_kind, nearest
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 _WORDS = {"true": True, "false": False, "none": None}
-_SPEC = re.compile(r"^\s*([A-Za-z0-9_.:\-]+)\s*(?:\((.*)\))?\s*$", re.DOTALL)
+_SPEC = re.compile(r"^\s*([A-Za-z0-9_.:+\-]+)\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
 
 class Registry:

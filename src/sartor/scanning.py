@@ -13,9 +13,11 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sartor.costs import count_flops
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError, nearest
 from sartor.head import HeadTap
+from sartor.precision import Precision, arithmetic, has_bf16, pick_precision
 from sartor.types import Inputs
 
 Array = Tensor | NDArray[Any]
@@ -181,19 +183,23 @@ def scan(
     pool: Pool,
     *,
     needs: Iterable[str],
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     head: str | None = None,
     progress: float | None = None,
     lr: float | None = None,
     validation: Pool | None = None,
-    channels_last: bool = False,
+    channels_last: bool = True,
+    precision: str = "auto",
 ) -> Scan:
     """Collect what `needs` names in one pass over the pool's rows: eval mode, no gradients, no augmentation.
 
     The model is left as it was: training flags, random states, buffers, gradients, hooks. Without logits or features
     among the needs it is not run at all. Features are the input of the Linear whose output is the logits; where the
     model returns something else, name the Linear: head="classifier". Inputs go to `device`, by default the model's.
+    Large networks run in bfloat16 where the hardware has it (at least twice as fast, docs/precision.md), unless
+    precision="fp32"; what is returned is float32. `batch_size` is 128 on a CPU, whose caches larger ones overflow, and
+    1024 elsewhere, if not given.
     Raises: ConfigError: for an unknown need or head. SelectionError: for a need that nothing supplies, samples
         without a label, outputs that are not finite or not (batch, classes), a head that cannot be found.
     """
@@ -204,10 +210,11 @@ def scan(
     head_bias = True
     if wanted & FORWARD_PARTS:
         place = torch.device(device) if device is not None else _device_of(model)
+        size = (128 if place.type == "cpu" else 1024) if batch_size is None else batch_size
         tap = HeadTap(model, head) if "features" in wanted else None
         try:
-            with undisturbed(model):
-                outputs = _run(model, _batches(pool, batch_size, place, channels_last), tap, len(pool.rows))
+            with undisturbed(model), arithmetic(resolved(precision, model, pool, place), place):
+                outputs = _run(model, _batches(pool, size, place, channels_last), tap, len(pool.rows))
         finally:
             if tap is not None:
                 tap.remove()
@@ -218,7 +225,8 @@ def scan(
     if validation is not None and "validation" in wanted:
         options: dict[str, Any] = {"batch_size": batch_size, "device": device, "head": head}
         needs = wanted & (FORWARD_PARTS | {"targets"})
-        parts["validation"] = scan(model, validation, needs=needs, channels_last=channels_last, **options)
+        options |= {"channels_last": channels_last, "precision": precision}
+        parts["validation"] = scan(model, validation, needs=needs, **options)
     return Scan(pool.rows, _checked(parts, pool.rows, pool.ids_of), head_bias)
 
 
@@ -266,6 +274,14 @@ def _run(model: nn.Module, batches: Iterable[tuple[slice, Inputs]], tap: HeadTap
                 tables[name] = torch.empty(n, values.shape[1])
             tables[name][window] = values.float().cpu()
     return tables
+
+
+def resolved(precision: str, model: nn.Module, pool: Pool, device: torch.device) -> Precision:
+    """Turn `auto` into the precision that pays for this network; its FLOPs are counted only where they decide."""
+    flops = 0
+    if precision == "auto" and has_bf16(device):
+        flops = count_flops(model, pool.gather(pool.rows[:1], device)).forward
+    return pick_precision(precision, device, flops)
 
 
 def _device_of(model: nn.Module) -> torch.device:

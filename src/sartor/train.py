@@ -17,6 +17,7 @@ from sartor.data.loader import Batch, Loader
 from sartor.data.pool import Pool
 from sartor.errors import TrainingError
 from sartor.losses import correct, state_preservation, weighted_mean
+from sartor.precision import Precision, arithmetic
 from sartor.prune.masks import Masks
 from sartor.randomness import derive, reseed
 from sartor.run import Run
@@ -87,7 +88,8 @@ class Trainer:
     pruner: Pruner | None = None
     masks: Masks | None = None
     weighting: str = "mean"
-    precision: str = "fp32"
+    precision: Precision = "fp32"
+    scoring: Precision = "fp32"
     step: int = 0
     meter: Meter = field(default_factory=Meter)
 
@@ -166,8 +168,7 @@ class Trainer:
     def surrounded(self) -> Iterator[None]:
         """Surround a pass with the pruner's own forward and with mixed precision, where asked for."""
         with ExitStack() as stack:
-            if self.precision == "bf16":
-                stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
+            stack.enter_context(arithmetic(self.precision, self.device))
             if self.pruner is not None and self.masks is not None:
                 stack.enter_context(self.pruner.forward(self.model, self.masks))
             yield
@@ -199,6 +200,7 @@ class Trainer:
                 progress=progress,
                 lr=self.optimizer.param_groups[0]["lr"],
                 channels_last=self.loader.channels_last,
+                precision=self.scoring,
             )
         if needs & FORWARD_PARTS:
             cost = len(pool) * self.flops.masked(self.densities)

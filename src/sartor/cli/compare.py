@@ -25,6 +25,7 @@ from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, check_arms
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.setup import pick_device, prepare_data
 from sartor.recipes.swast import SWaST
+from sartor.registry import parse
 from sartor.report import write_report
 from sartor.run import refuse_other_configuration
 
@@ -53,7 +54,8 @@ class Compare:
     """Folder of all runs and of the report; the same command goes on where it stopped, another one adds its runs."""
     arms: tuple[str, ...] | None = None
     """Arms to run: dense dense-steps random redrawn coreset-only prune-only swast-trim swast-cut if not given (at equal
-    cost without dense-steps), beside them coreset-only+preserve and prune-only+preserve."""
+    cost without dense-steps), beside them coreset-only+preserve and prune-only+preserve; options of an arm go in
+    brackets, such as "swast-cut(sparsity=0.5)"."""
     seeds: int = 5
     """Number of seeds, 0, 1, ..."""
     noise: tuple[float, ...] = (0.0,)
@@ -116,8 +118,8 @@ def check(options: Compare, base: SWaST) -> None:
     if options.match_arm is not None and options.match != "cost":
         raise ConfigError("match_arm is for --match cost; leave it out.")
     for name in (*arms, options.match_arm or MATCHED):
-        check_choice("arm", name, ARMS)
-    if options.match == "cost" and EQUAL_STEPS in arms:
+        check_choice("arm", parse(name)[0], ARMS)
+    if options.match == "cost" and EQUAL_STEPS in [parse(name)[0] for name in arms]:
         raise ConfigError(f"{EQUAL_STEPS} means equal steps; at equal cost leave it out, dense is the control then.")
     if len(set(arms)) < len(arms) or len(set(options.noise)) < len(options.noise):
         raise ConfigError("an arm or a noise level is named twice; name each once.")
@@ -180,7 +182,7 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
         refuse_other_configuration(options.out, known["options"], json.loads(json.dumps(fixed)))
     merged = {
         "options": fixed,
-        "arms": [name for name in ARMS if name in arms],
+        "arms": sorted(arms, key=lambda name: (list(ARMS).index(parse(name)[0]), name)),
         "baseline": "coreset-only",
         "random": "redrawn",
         "seeds": sorted({*known.get("seeds", []), *range(options.seeds)}),

@@ -51,7 +51,7 @@ def digits(root: str | Path | None = None) -> Splits:
     train, test = hold_out(Pool.from_arrays(images, table.target), _DIGITS_TEST / len(images), seed=0)
     assert test is not None
     parts = [(images[view.rows.numpy()], table.target[view.rows.numpy()], view.rows.tolist()) for view in (train, test)]
-    return _splits("digits", parts[0], parts[1], _DIGIT_NAMES)
+    return make_splits("digits", parts[0], parts[1], _DIGIT_NAMES)
 
 
 @DATASETS.register("mnist")
@@ -78,7 +78,9 @@ def fashion_mnist(root: str | Path | None = None) -> Splits:
 _Part = tuple[np.ndarray, np.ndarray, list[int]]  # images (n, 1, height, width), labels (n,), numbers for the ids
 
 
-def _splits(name: str, train: _Part, test: _Part, class_names: tuple[str, ...]) -> Splits:
+def make_splits(
+    name: str, train: _Part, test: _Part, class_names: tuple[str, ...], augment: Augment | None = None
+) -> Splits:
     """Make the pools; what normalises both is measured on the training images."""
     preprocess = Preprocess.measure(torch.from_numpy(train[0]))
     pools = [
@@ -91,7 +93,7 @@ def _splits(name: str, train: _Part, test: _Part, class_names: tuple[str, ...]) 
         )
         for part, (images, labels, numbers) in (("train", train), ("test", test))
     ]
-    return Splits(name, pools[0], pools[1])
+    return Splits(name, pools[0], pools[1], augment or Augment())
 
 
 def _idx_splits(name: str, folder: str, root: str | Path | None, class_names: tuple[str, ...]) -> Splits:
@@ -101,7 +103,7 @@ def _idx_splits(name: str, folder: str, root: str | Path | None, class_names: tu
     if train[0].shape[1:] != test[0].shape[1:]:
         found = f"{train[0].shape[2:]} to train and {test[0].shape[2:]} to test"
         raise DataError(f"the images of {name} below {base} are {found}; put files of one data set there.")
-    return _splits(name, train, test, class_names)
+    return make_splits(name, train, test, class_names)
 
 
 def _read_part(name: str, prefix: str, places: list[Path], classes: int) -> _Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from sartor.recipes.dense import Dense
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE, SWaST
 from sartor.recipes.timetable import count_steps
+from sartor.registry import parse
 
 COMMON = tuple(field.name for field in dataclasses.fields(Recipe))
 
@@ -80,19 +82,37 @@ ARMS: dict[str, Callable[[SWaST], Recipe]] = {
 
 DEFAULT_ARMS = tuple(name for name in ARMS if not name.endswith("+preserve"))
 EQUAL_STEPS = "dense-steps"
+VARIED = ("seed", "noise")
+"""Options that a comparison varies itself."""
 
 
 def make_arm(name: str, base: SWaST, n: int) -> Recipe:
     """Make an arm for a training pool of n samples; `dense-steps` takes as many steps as the coreset-only arm.
 
-    Raises: ConfigError: for an unknown name, nearest one suggested.
+    Options of the recipe may follow in brackets, such as `swast-cut(sparsity=0.5)`: they replace those of `base`.
+    Raises: ConfigError: for an unknown name or option, nearest one suggested.
     """
-    check_choice("arm", name, ARMS)
-    recipe = ARMS[name](base)
-    if name != EQUAL_STEPS:
-        return recipe
-    steps = count_steps(without_pruner(base, NONE).timetable(n), base.batch_size)
-    return recipe.with_options(steps=steps, epochs=Recipe.epochs)
+    plain, options = parse(name)
+    check_choice("arm", plain, ARMS)
+    recipe = ARMS[plain](base)
+    defaults = {field.name: field.default for field in dataclasses.fields(recipe) if field.name not in VARIED}
+    for option, value in options.items():
+        check_choice(f"option of {plain}", option, defaults)
+        if value is None and isinstance(defaults[option], str):
+            options[option] = NONE  # a bare `none`
+    if plain == EQUAL_STEPS:
+        steps = count_steps(without_pruner(base, NONE).timetable(n), base.batch_size)
+        recipe = recipe.with_options(steps=steps, epochs=Recipe.epochs)
+    return recipe.with_options(**options)
+
+
+def arm_folder(name: str) -> str:
+    """Return the arm's name as a folder's name, without what a shell would take for its own.
+
+    >>> arm_folder("swast-cut(sparsity=0.5, every=5)")
+    'swast-cut-sparsity-0.5-every-5'
+    """
+    return re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-")
 
 
 def check_arms(names: Iterable[str], base: SWaST) -> None:

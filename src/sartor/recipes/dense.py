@@ -111,7 +111,8 @@ class Dense(Recipe):
             slot = slots[epoch]
             lr = trainer.set_lr(self.lr_share(epoch, len(slots)))
             if sampler is not None and slot.draws and state.drawn < epoch:
-                drawn = sampler.sample(data.train.rows, slot.size, generator=run.generator("sample", epoch))
+                rows, source = data.train.rows, run.generator("sample", epoch)
+                drawn = sampler.sample(rows, slot.size, generator=source, targets=data.train.targets_of(rows))
                 state.replace(drawn, epoch)
                 watch.selection(epoch, drawn)
                 run.save()

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from sartor.costs import Flops, training_flops
+from sartor.costs import Flops, count_flops, training_flops
 from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError
+from sartor.precision import arithmetic, pick_precision
 from sartor.randomness import generator
 from sartor.recipes.timetable import count_steps
 from sartor.scanning import forward as call
@@ -130,16 +131,27 @@ def match_cost(recipe: Recipe, n: int, flops: Flops, densities: Mapping[str, flo
 
 
 def seconds_per_sample(recipe: Recipe, model: nn.Module, pool: Pool, *, repeats: int = 5) -> float:
-    """Time a few training batches (forward, backward, step) of a copy of the model; return seconds a sample."""
-    model = copy.deepcopy(model).train()
+    """Time a few training batches (forward, backward, step) of a copy of the model on the CPU; return seconds a sample.
+
+    Precision and memory layout are those of the recipe.
+    """
+    model = copy.deepcopy(model)
     rows = pool.rows[: recipe.batch_size]
     batch, targets = pool.gather(rows), pool.targets_of(rows)
+    device = torch.device("cpu")
+    precision = pick_precision(recipe.precision, device, count_flops(model, pool.gather(rows[:1])).forward)
+    if recipe.channels_last and isinstance(batch, Tensor) and batch.ndim == 4:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         optimizer.zero_grad()
-        F.cross_entropy(call(model, batch), targets).backward()
+        with arithmetic(precision, device):
+            loss = F.cross_entropy(call(model, batch).float(), targets)
+        loss.backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:]) / len(rows)

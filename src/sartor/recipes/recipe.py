@@ -17,6 +17,7 @@ from sartor.data.augment import Augment
 from sartor.data.loader import even_sizes
 from sartor.errors import ConfigError, check_choice, check_kind, check_range
 from sartor.losses import WEIGHTINGS
+from sartor.precision import PRECISIONS
 from sartor.recipes.outcome import Result, Watch, conclude, pool_summary, recall
 from sartor.recipes.setup import AUGMENTS, Data, check_model, note_machine, pick_device, prepare_data, prepare_trainer
 from sartor.recipes.timetable import Slot
@@ -59,8 +60,11 @@ class Recipe(ABC):
     """Epochs between two evaluations (test, validation, probe); the last epoch is always evaluated."""
     probe: int = 2000
     """Training samples, drawn once, whose loss is watched apart for right and wrong labels; 0 for none."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the training passes."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the training passes; auto is bf16 where the hardware has it and the network is large enough to
+    gain by it. Evaluations are always fp32."""
+    scoring: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the passes that choose samples and store logits."""
     channels_last: bool = True
     """Keep images and convolution weights channels last: the same numbers up to rounding, faster."""
     seed: int = 0
@@ -88,7 +92,8 @@ class Recipe(ABC):
         check_choice("weighting", self.weighting, WEIGHTINGS)
         check_choice("augment", self.augment, ("auto", *AUGMENTS))
         check_choice("noise_kind", self.noise_kind, ("other", "any"))
-        check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("scoring", self.scoring, PRECISIONS)
 
     @abstractmethod
     def timetable(self, n: int) -> list[Slot]:

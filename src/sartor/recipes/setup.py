@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from sartor.data.pool import Pool, as_pool
 from sartor.data.split import hold_out
 from sartor.errors import ConfigError, DataError
 from sartor.files import read_json
+from sartor.precision import has_bf16, pick_precision
 from sartor.recipes.timetable import count_steps
 from sartor.run import Run
 from sartor.scanning import forward, undisturbed
@@ -124,13 +125,16 @@ def check_model(model: nn.Module, data: Data) -> None:
 
 def note_machine(run: Run, device: torch.device) -> None:
     """Warn where a run goes on with other threads, device or torch than it began with: the last bits may differ."""
-    here = {"device": str(device), "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+    here: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+    here["bf16"] = has_bf16(device)
     if run.folder is None or not run.goes_on:
         run.write("machine.json", here)
         return
     there = read_json(run.folder / "machine.json")
     if there != here:
-        changed = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in here if there[name] != here[name])
+        changed = ", ".join(
+            f"{name} {there.get(name)} -> {here[name]}" for name in here if there.get(name) != here[name]
+        )
         warnings.warn(
             f"this run began elsewhere ({changed}); its last bits may differ from an unbroken run.", stacklevel=2
         )
@@ -171,6 +175,7 @@ def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, devi
         pruner=pruner,
         masks=masks,
         weighting=recipe.weighting,
-        precision=recipe.precision,
+        precision=pick_precision(recipe.precision, device, flops.forward),
+        scoring=pick_precision(recipe.scoring, device, flops.forward),
     )
     return run.track("trainer", trainer)

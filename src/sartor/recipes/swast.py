@@ -205,6 +205,7 @@ class SWaST(Recipe):
             seen = trainer.scan(pool, selector.needs | stored, purpose="select", progress=progress, head=self.head)
             with trainer.ledger.timed("select"):
                 subset = selector.select(seen, k, generator=trainer.run.generator("select", epoch))
+            trainer.ledger.charge("select", flops=subset.flops)
         if self.preserves == NONE:
             state.replace(subset, epoch)
             return
