@@ -75,3 +75,16 @@ def test_order_is_the_given_one_then_ours() -> None:
 def test_joint_arms_are_known_by_name() -> None:
     assert is_joint("swast-trim")
     assert not is_joint("prune-only")
+
+
+def test_options_get_a_colour_of_their_own_and_keep_the_marker() -> None:
+    half, plain = arm_styles(["swast-cut(sparsity=0.5)", "swast-cut"]).values()
+    assert half.colour != plain.colour
+    assert (half.marker, half.hollow) == (plain.marker, False)
+    assert half.text == f"{plain.text}, with sparsity=0.5"
+    assert arm_styles(["swast-cut"])["swast-cut"] == plain
+    styles = arm_styles(["mine", "mine+preserve", "mine(a=1)+x"])
+    assert styles["mine"].colour == styles["mine+preserve"].colour
+    assert arm_order(["dense", "swast-cut(sparsity=0.5)", "swast-cut", "redrawn(every=5)"]) == [
+        "dense", "redrawn(every=5)", "swast-cut", "swast-cut(sparsity=0.5)",
+    ]  # fmt: skip

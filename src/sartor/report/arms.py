@@ -42,12 +42,23 @@ def is_joint(arm: str) -> bool:
     return arm.startswith(JOINT)
 
 
+def parts_of(arm: str) -> tuple[str, str, str]:
+    """Split an arm into its base, its addition and its options.
+
+    >>> parts_of("coreset-only+preserve(preserve_weight=1.0)")
+    ('coreset-only', 'preserve', 'preserve_weight=1.0')
+    """
+    name, _, options = arm.partition("(")
+    base, _, addition = name.partition("+")
+    return base, addition, options.removesuffix(")")
+
+
 def arm_order(arms: Iterable[str], given: Iterable[str] = ()) -> list[str]:
-    """Return the distinct arms: first in the given order, then in ours, additions after their base, others by name."""
+    """Return the distinct arms: first in the given order, then in ours, variants after their base, others by name."""
     given, known = list(given), list(_KNOWN)
 
     def rank(arm: str) -> tuple[int, int, str]:
-        base = arm.partition("+")[0]
+        base = parts_of(arm)[0]
         return (
             given.index(arm) if arm in given else len(given),
             known.index(base) if base in known else len(known),
@@ -58,15 +69,18 @@ def arm_order(arms: Iterable[str], given: Iterable[str] = ()) -> list[str]:
 
 
 def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
-    """Give every arm its style; arms that are not known here take further colours in order of name."""
-    bases = sorted({arm.partition("+")[0] for arm in arms} - _KNOWN.keys())
-    further = {base: ArmStyle(_FURTHER[i % len(_FURTHER)], "o", base) for i, base in enumerate(bases)}
+    """Give every arm its style; unknown arms, and known ones with options, take further colours in order of name."""
+    arms = list(arms)
+    strangers = sorted({(base, options) for base, _, options in map(parts_of, arms) if base not in _KNOWN or options})
+    further = {stranger: _FURTHER[i % len(_FURTHER)] for i, stranger in enumerate(strangers)}
     styles = {}
     for arm in arms:
-        base, _, addition = arm.partition("+")
-        style = {**_KNOWN, **further}[base]
+        base, addition, options = parts_of(arm)
+        style = _KNOWN.get(base, ArmStyle("", "o", base))
         if addition:
             text = _ADDITIONS.get(addition, f"with {addition}")
             style = replace(style, text=f"{style.text}, {text}", hollow=True)
-        styles[arm] = style
+        if options:
+            style = replace(style, text=f"{style.text}, with {options}")
+        styles[arm] = replace(style, colour=further.get((base, options), style.colour))
     return styles
