@@ -86,7 +86,6 @@ def test_any_other_text_is_a_config_error_of_one_line(text: str) -> None:
         "a(b)",
         "a(*b)",
         "a(**b)",
-        "a(b=c.d)",
         "a(b=f(1))",
         "a(b=1 c=2)",
         "a(b=1)(c=2)",
@@ -205,3 +204,16 @@ def test_every_entry_describes_itself_in_a_line(registry: Registry) -> None:
         line = registry.describe(name)
         assert 10 < len(line) <= 120, name
         assert registry[name] is registry[name]
+
+
+@pytest.mark.parametrize(
+    ("inside", "options"),
+    [
+        ("per=class", {"per": "class"}),
+        ("per=class-gradient, ridge=0.5", {"per": "class-gradient", "ridge": 0.5}),
+        ("a = lambda , b='per=class, x', c=\"y=z\"", {"a": "lambda", "b": "per=class, x", "c": "y=z"}),
+        ("a=none, b=True, c=1e-3, d=(1, 2)", {"a": None, "b": True, "c": 1e-3, "d": (1, 2)}),
+    ],
+)
+def test_bare_words_need_no_quotes(inside: str, options: dict[str, object]) -> None:
+    assert parse(f"name({inside})") == ("name", options)

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from sartor.errors import ConfigError, check_kind, nearest
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 _WORDS = {"true": True, "false": False, "none": None}
-_SPEC = re.compile(r"^\s*([A-Za-z0-9_.:+\-]+)\s*(?:\((.*)\))?\s*$", re.DOTALL)
+_BARE = re.compile(r"""'[^']*'|"[^"]*"|=\s*(?P<word>[A-Za-z_][A-Za-z0-9_.+-]*)(?=\s*(?:,|$))""")
+_SPEC = re.compile(r"^\s*([A-Za-z0-9_.:+/\-]+)\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
 
 class Registry:
     """A table from names to classes or factories of one kind.
 
     The modules of `package` are imported at the first look-up, so a method is added by one file with one decorator.
-    Other distributions add theirs through the entry point group `sartor.<kind>s`; `package.module:name` always works.
+    Other distributions add theirs through the entry point group `sartor.<kind>s`; `package.module:name` and
+    `folder/file.py:name` always work. A prefix, such as `timm` in `timm:resnet18`, stands for a whole family.
     """
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
         self._entries: dict[str, Callable[..., Any]] = {}
+        self._prefixes: dict[str, Callable[..., Any]] = {}
         self._loaded = False
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
@@ -41,6 +49,23 @@ class Registry:
             return entry
 
         return add
+
+    def register_prefix(self, prefix: str) -> Callable[[Entry], Entry]:
+        """Decorate a factory to make it known as `prefix:NAME`; it gets NAME as its first argument."""
+
+        def add(entry: Entry) -> Entry:
+            if prefix in self._prefixes:
+                raise ConfigError(f"there is already a {self.kind} prefix {prefix!r}; choose another one.")
+            self._prefixes[prefix] = entry
+            return entry
+
+        return add
+
+    @property
+    def families(self) -> dict[str, str]:
+        """What prefixes stand for: `prefix:NAME` and the first line of its factory's docstring."""
+        self._load()
+        return {f"{prefix}:NAME": _first_line(self._prefixes[prefix]) for prefix in sorted(self._prefixes)}
 
     def __iter__(self) -> Iterator[str]:
         self._load()
@@ -58,7 +83,10 @@ class Registry:
         self._load()
         if name in self._entries:
             return self._entries[name]
-        if ":" in name:
+        prefix, colon, rest = name.partition(":")
+        if prefix in self._prefixes and colon:
+            return functools.partial(self._prefixes[prefix], rest)
+        if colon:
             return self._import(name)
         hint = nearest(name, self._entries)
         raise ConfigError(f"there is no {self.kind} called {name!r}; known: {', '.join(self)}.{hint}")
@@ -83,9 +111,10 @@ class Registry:
             parameters = inspect.signature(entry).parameters
         except ValueError:  # some built-in functions do not tell
             return
-        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            return
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for option, value in options.items():
+            if option not in parameters and takes_any:
+                continue
             if option not in parameters:
                 known = ", ".join(p for p in parameters if p not in given) or "no options"
                 hint = nearest(option, parameters)
@@ -94,19 +123,18 @@ class Registry:
 
     def describe(self, name: str) -> str:
         """Return the first line of the entry's docstring."""
-        text = inspect.getdoc(self[name]) or ""
-        return text.splitlines()[0] if text else ""
+        return _first_line(self[name])
 
     def options(self, name: str) -> dict[str, Any]:
         """Return the entry's options with their defaults (`inspect.Parameter.empty` where there is none)."""
         return {p.name: p.default for p in inspect.signature(self[name]).parameters.values()}
 
     def _import(self, path: str) -> Callable[..., Any]:
-        module, _, attribute = path.partition(":")
+        module, _, attribute = path.rpartition(":")
         try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            cure = "give it as package.module:name, importable from the current folder or the environment"
+            found = getattr(_module(module), attribute)
+        except (ImportError, AttributeError, OSError) as error:
+            cure = "give it as file.py:name, or package.module:name, importable from the current folder or environment"
             raise ConfigError(f"{self.kind} {path!r} cannot be imported ({error}); {cure}.") from error
         if not callable(found):
             raise ConfigError(f"{self.kind} {path!r} is {type(found).__name__}; it must be a class or a function.")
@@ -123,18 +151,43 @@ class Registry:
             self.register(point.name)(point.load())
 
 
+def _module(name: str) -> ModuleType:
+    """Import a module by its name, or a file by its path; a file is run once, and known by its full path."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    place = str(Path(name).resolve())
+    if place not in sys.modules:
+        spec = importlib.util.spec_from_file_location(place, place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[place] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[place]
+            raise
+    return sys.modules[place]
+
+
+def _first_line(entry: Callable[..., Any]) -> str:
+    entry = entry.func if isinstance(entry, functools.partial) else entry
+    text = inspect.getdoc(entry) or ""
+    return text.splitlines()[0] if text else ""
+
+
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """Split `"name(option=value, ...)"` into the name and its options; values are Python literals or bare words.
 
-    >>> parse("rigl(sparsity=0.9, distribution=erk)")
-    ('rigl', {'sparsity': 0.9, 'distribution': 'erk'})
+    >>> parse("gradmatch(per=class-gradient, ridge=0.5)")
+    ('gradmatch', {'per': 'class-gradient', 'ridge': 0.5})
     """
     match = _SPEC.match(spec)
     if match is None:
         raise ConfigError(f"{spec!r} is not of the form name or name(option=value, ...).")
     name, inside = match.groups()
     try:
-        call = ast.parse(f"f({inside or ''})", mode="eval").body
+        call = ast.parse(f"f({_BARE.sub(_quoted, inside or '')})", mode="eval").body
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
             raise ValueError("more than one pair of brackets")
         if call.args or any(keyword.arg is None for keyword in call.keywords):
@@ -145,6 +198,12 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         return name, {option: _literal(keyword.value) for option, keyword in zip(names, call.keywords, strict=True)}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
         raise ConfigError(f"{spec!r} cannot be read; write name(option=value, ...) with plain values.") from error
+
+
+def _quoted(found: re.Match[str]) -> str:
+    """Put quotes around a bare word, which may be one of Python's own, such as `class`; leave quoted text alone."""
+    word = found["word"]
+    return found[0] if word is None or word.lower() in _WORDS else f"={word!r}"
 
 
 def _literal(node: ast.expr) -> Any:

@@ -26,22 +26,24 @@ Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 class Subset:
     """A weighted choice of pool rows: rows ascending and distinct, weights positive with mean 1.
 
-    The solver's own weights are `weights * scale`; a selector without weights has ones and scale 1.
+    The solver's own weights are `weights * scale`; a selector without weights has ones and scale 1. `flops` is what the
+    selector's own arithmetic took, 2 per multiply-add.
     """
 
     rows: Int64[Tensor, "k"]
     weights: Float[Tensor, "k"]
     scale: float = 1.0
+    flops: float = 0.0
 
     @classmethod
-    def of(cls, rows: Int64[Tensor, "k"], weights: Float[Tensor, "k"] | None = None) -> Subset:
+    def of(cls, rows: Int64[Tensor, "k"], weights: Float[Tensor, "k"] | None = None, *, flops: float = 0.0) -> Subset:
         """Make a Subset of rows in any order and the solver's raw weights (ones if not given)."""
         rows, order = rows.detach().cpu().to(torch.int64).sort()
         if weights is None:
-            return cls(rows, torch.ones(len(rows)), 1.0)
+            return cls(rows, torch.ones(len(rows)), 1.0, flops)
         raw = weights.detach().cpu().double()[order]
         scale = float(raw.mean())
-        return cls(rows, (raw / scale).float(), scale)
+        return cls(rows, (raw / scale).float(), scale, flops)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -49,7 +51,12 @@ class Subset:
 
 @runtime_checkable
 class Selector(Protocol):
-    """Chooses k rows of a scan. `needs` names the parts of the scan that it reads."""
+    """Chooses k rows of a scan. `needs` names the parts of the scan that it reads.
+
+    It may also have `least_per_class`, the number of samples that it needs of each class, `needs_linear_head`, true
+    where it works with the gradient of the Linear that makes the logits, and `arithmetic(n, k, *, classes, features)`,
+    the FLOPs that its subsets of k out of n will tell (0, if it has not).
+    """
 
     @property
     def needs(self) -> frozenset[str]:
@@ -69,8 +76,15 @@ class EpochSampler(Protocol):
         """Tell whether a new subset is drawn before this epoch (0 = the first epoch that the sampler governs)."""
         ...
 
-    def sample(self, rows: Int64[Tensor, "n"], k: int, *, generator: torch.Generator) -> Subset:
-        """Return the rows for the coming epochs."""
+    def sample(
+        self,
+        rows: Int64[Tensor, "n"],
+        k: int,
+        *,
+        generator: torch.Generator,
+        targets: Int64[Tensor, "n"] | None = None,
+    ) -> Subset:
+        """Return the rows for the coming epochs; `targets` are the labels of `rows`."""
         ...
 
 

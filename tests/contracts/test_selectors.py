@@ -14,7 +14,18 @@ from sartor.scanning import Scan, scan
 from sartor.types import Selector
 
 N, CLASSES = 60, 3
-SPECS = [*SELECTORS, "el2n(keep=switch)", "el2n(keep=lowest, balanced=True)", "moderate(center=mean, per_class=True)"]
+SPECS = [
+    *SELECTORS,
+    "random(balanced=True)",
+    "el2n(keep=switch)",
+    "el2n(keep=lowest, balanced=True)",
+    "moderate(center=mean, per_class=True)",
+    "moderate(balanced=True)",
+    "gradmatch(per='class-gradient')",
+    "gradmatch(per=batch, batch_size=8)",
+    "gradmatch(per=batch, batch_size=1, ridge=0.5)",
+    "gradmatch(per=all)",
+]
 every = pytest.mark.parametrize("spec", SPECS)
 
 

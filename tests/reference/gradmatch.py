@@ -35,23 +35,49 @@ def objective(gradients, weights, ridge):
 
 def pursue(gradients, k, ridge):
     """Return the chosen positions, ascending, and their weights."""
+    held, weights, _ = pursue_atoms(gradients, [1] * len(gradients), k, ridge)
+    return held, weights
+
+
+def pursue_atoms(gradients, sizes, k, ridge):
+    """Do so until what is held stands for k samples; return, besides, the position that entered last."""
     norms = np.linalg.norm(gradients, axis=1)
     zero = 1e-10 * norms.max() * norms.sum()
     target = gradients.sum(0)
     penalty = ridge * (norms**2).mean()
-    held, weights = [], np.zeros(0)
+    held, weights, last = [], np.zeros(0), None
     lowered = 0.0
-    while len(held) < k:
+    while sum(sizes[i] for i in held) < k:
         inner = gradients @ (target - weights @ gradients[held])
         free = [i for i in range(len(gradients)) if i not in held]
         best = max(inner[free])
         if best <= zero:
             break
-        trial = sorted([*held, next(i for i in free if inner[i] >= best - zero)])
+        last = next(i for i in free if inner[i] >= best - zero)
+        trial = sorted([*held, last])
         solution = best_weights(gradients[trial], target, penalty)
         held = [i for i, weight in zip(trial, solution) if weight > 0]
         weights = solution[solution > 0]
         before, lowered = lowered, float(gradients[held] @ target @ weights)
         if lowered <= before * (1 + 1e-12):
             break
-    return held, weights
+    return held, weights, last
+
+
+def match_batches(gradients, batches, k, ridge):
+    """Return the weight of every sample that whole mini-batches choose; the last one only gives its first samples."""
+    sums = np.array([sum(gradients[i] for i in batch) for batch in batches])
+    held, weights, last = pursue_atoms(sums, [len(batch) for batch in batches], k, ridge)
+    found = {}
+    for place, weight in zip(held, weights):
+        if place != last:
+            found.update(dict.fromkeys(batches[place], weight))
+    if last in held:
+        room = k - len(found)
+        found.update(dict.fromkeys(batches[last][:room], weights[held.index(last)]))
+    return found
+
+
+def own_row(gradients, label, classes):
+    """Return the part of built gradients in the row of one class's logit."""
+    return gradients.reshape(len(gradients), classes, -1)[:, label]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -32,3 +35,20 @@ def class_budgets(targets: Int64[Tensor, "n"], k: int, *, none_empty: bool = Fal
         budgets[budgets.argmax()] -= 1
         budgets[label] += 1
     return dict(zip(labels.tolist(), budgets.tolist()))
+
+
+def share_out(
+    targets: Int64[Tensor, "n"], k: int, choose: Callable[[Int64[Tensor, "m"], int], Int64[Tensor, "b"]]
+) -> Int64[Tensor, "k"]:
+    """Choose class by class, each its share of k as `class_budgets` has it: what a selector's `balanced` means.
+
+    `choose(members, budget)` returns that many of a class's positions. Where k is small, rare classes get none.
+    """
+    budgets = class_budgets(targets, k)
+    chosen = [choose((targets == label).nonzero().squeeze(1), budget) for label, budget in budgets.items()]
+    return torch.cat(chosen)
+
+
+def draw(rows: Int64[Tensor, "n"], k: int, *, generator: torch.Generator) -> Int64[Tensor, "k"]:
+    """Return k of the rows, uniformly and without replacement."""
+    return rows[torch.randperm(len(rows), generator=generator)[:k]]

@@ -33,6 +33,15 @@ class HeadGradients:
             inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
         return cls(scan.errors(positions), inputs)
 
+    def of_outputs(self, outputs: slice) -> HeadGradients:
+        """Return the part of the gradients in some rows of the Linear's weight: those of some classes' logits."""
+        return HeadGradients(self.errors[:, outputs], self.inputs)
+
+    @property
+    def sizes(self) -> Int64[Tensor, "n"]:
+        """One: each gradient is that of one sample."""
+        return torch.ones(len(self), dtype=torch.int64)
+
     def near_one(self) -> HeadGradients:
         """Return both sides times a power of 2 each, exactly: the largest norms become about 1.
 
@@ -73,6 +82,10 @@ class HeadGradients:
                 errors *= weights[block, None]
             total += errors.T @ self.inputs[block].double()
         return total
+
+    def target(self) -> Float64[Tensor, "n"]:
+        """Return <g_i, G>, where G is the sum of all."""
+        return self.along(self.total())
 
     def along(self, direction: Float64[Tensor, "c d"]) -> Float64[Tensor, "n"]:
         """Return <g_i, direction>, in O(n c d)."""

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sartor.errors import check_choice
+from sartor.errors import ConfigError, check_choice
 from sartor.registry import SELECTORS
 from sartor.scanning import Scan
-from sartor.select.budget import check_budget, class_budgets
+from sartor.select.budget import check_budget, share_out
 from sartor.types import Subset
 
 
@@ -46,16 +46,20 @@ def middle_ranks(scores: Float[Tensor, "n"], k: int) -> Int64[Tensor, "k"]:
 class Moderate:
     """Samples near the median of the distances to their class centres (Xia et al. 2023), without weights.
 
-    The window of ranks [1/2 - k/2n, 1/2 + k/2n] lies over all samples, or over each class (`per_class`) with its share
-    of k by largest remainder. `center` is "median", as in the authors' code, or "mean".
+    The window of ranks [1/2 - k/2n, 1/2 + k/2n] lies over all samples, or over each class, with its share of k by
+    largest remainder: `balanced`, or `per_class`, another name for it. `center` is "median", as in the authors' code,
+    or "mean".
     Differs: the window holds exactly k; the authors round both of its ends.
     """
 
     center: str = "median"
     per_class: bool = False
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         check_choice("center", self.center, ("median", "mean"))
+        if self.per_class and self.balanced:
+            raise ConfigError("per_class and balanced both give each class its share of k; leave one of them out.")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -66,10 +70,12 @@ class Moderate:
         """Return the k rows of the middle window. Raises: SelectionError: for a k out of reach."""
         check_budget(scan, k)
         distances = distances_to_center(scan.features, scan.targets, center=self.center)
-        if not self.per_class:
-            return Subset.of(scan.rows[middle_ranks(distances, k)])
-        chosen = []
-        for label, budget in class_budgets(scan.targets, k).items():
-            members = (scan.targets == label).nonzero().squeeze(1)
-            chosen.append(members[middle_ranks(distances[members], budget)])
-        return Subset.of(scan.rows[torch.cat(chosen)])
+        flops = self.arithmetic(len(scan), k, classes=0, features=scan.features.shape[1])
+        if not (self.balanced or self.per_class):
+            return Subset.of(scan.rows[middle_ranks(distances, k)], flops=flops)
+        chosen = share_out(scan.targets, k, lambda members, budget: members[middle_ranks(distances[members], budget)])
+        return Subset.of(scan.rows[chosen], flops=flops)
+
+    def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
+        """Return the FLOPs of the distances, 2 per multiply-add."""
+        return 2.0 * n * features

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from sartor.select.atoms import Atoms
 from sartor.select.cholesky import Cholesky
-from sartor.select.head_gradients import HeadGradients
 
 ROUNDING = 1e-10
 """What is smaller than this share of its scale is zero; far above float64's own errors, far below any use."""
@@ -20,19 +22,20 @@ AHEAD = 16
 """Gram columns computed at once, for the likeliest samples: most of the next steps then find theirs ready."""
 
 
-def pursue(gradients: HeadGradients, k: int, *, ridge: float) -> tuple[Int64[Tensor, "m"], Float64[Tensor, "m"]]:
-    """Choose m <= k samples and weights w > 0 whose gradients add up to the sum G of all of them.
+def pursue(gradients: Atoms, k: int, *, ridge: float) -> tuple[Int64[Tensor, "m"], Float64[Tensor, "m"]]:
+    """Choose atoms that stand for k samples, and weights w > 0, whose gradients add up to the sum G of all of them.
 
-    The objective is |sum_i w_i g_i - G|^2 + ridge * mean(|g|^2) * |w|^2. Each step takes the sample with the largest
+    The objective is |sum_i w_i g_i - G|^2 + ridge * mean(|g|^2) * |w|^2. Each step takes the atom with the largest
     inner product with what is missing of G (ties, within rounding, go to the lower position) and sets the weights to
-    the minimiser over w >= 0 on the samples held. One whose weight becomes 0 is let go and may come back. It ends at k
-    samples, where no inner product is positive (then w is optimal over all samples), or where a step gains nothing.
-    The objective falls with every step, so no set of samples is held twice.
-    Time O(k n (c + d + k)); memory n (c + d + k) numbers.
+    the minimiser over w >= 0 on the atoms held. One whose weight becomes 0 is let go and may come back. It ends with k
+    samples (or more, by a part of the atom that entered last), where no inner product is positive (then w is optimal
+    over all atoms), or where a step gains nothing. The objective falls with every step, so no set is held twice.
+    Returns the atoms in the order in which they entered. For m of n atoms: m n numbers and O(m^2 n) time, beside the
+    inner products.
     """
     fit = _Fit(gradients.near_one(), k, ridge)
     lowered, dropped = 0.0, set[int]()
-    while len(fit.held) < k:
+    while fit.samples() < k:
         entering = fit.best(torch.tensor(sorted(dropped))) if dropped else None
         if entering is None:
             dropped.clear()
@@ -46,35 +49,49 @@ def pursue(gradients: HeadGradients, k: int, *, ridge: float) -> tuple[Int64[Ten
     return torch.tensor(fit.held, dtype=torch.int64), torch.from_numpy(fit.weights)
 
 
+def pursuit_flops(n: float, m: float, *, product: float) -> float:
+    """Return the FLOPs, 2 per multiply-add, of picking m of n atoms when none is let go.
+
+    A pick takes a column of the Gram matrix and n products with the weights; then, with t atoms held, t exact inner
+    products and three triangular solves. `product` counts the multiply-adds of one inner product.
+    """
+    return 2 * m * n * product + m**2 * n + m**2 * product + m**3
+
+
 class _Fit:
-    """Non-negative ridge least squares on the samples held, kept up to date as they come and go.
+    """Non-negative ridge least squares on the atoms held, kept up to date as they come and go.
 
     Whatever decides is float64; float32 columns of the Gram matrix only narrow down who may be best.
     """
 
-    def __init__(self, gradients: HeadGradients, k: int, ridge: float) -> None:
-        self.gradients = gradients
-        self.target = gradients.along(gradients.total())
+    def __init__(self, gradients: Atoms, k: int, ridge: float) -> None:
+        self.gradients, self.sizes = gradients, gradients.sizes
+        self.target = gradients.target()
         self.norms = gradients.norms()
         self.ridge = ridge * float(self.norms.square().mean())
         self.largest = float(self.norms.max())
         self.slack = ROUNDING * self.largest * float(self.norms.sum())
         self.held: list[int] = []
         self.weights, self.right = np.zeros(0), np.zeros(0)
-        self.factor = Cholesky(k)
-        self.columns = torch.empty(k, len(gradients))
+        most = math.ceil(k / int(self.sizes.min()))
+        self.factor = Cholesky(most)
+        self.columns = torch.empty(most, len(gradients))
         self.ahead: dict[int, Tensor] = {}
         self.missing = self.target
         self.twins = gradients.first_twins().numpy()
 
+    def samples(self) -> int:
+        """Return how many samples the atoms held stand for."""
+        return int(self.sizes[self.held].sum())
+
     def lowered(self) -> float:
-        """Return how far the objective lies below that of no samples at all."""
+        """Return how far the objective lies below that of no atoms at all."""
         return float(self.right @ self.weights)
 
     def screened(self) -> Int64[Tensor, "m"]:
-        """Return, ascending, the samples not held that may have the largest inner product with what is missing.
+        """Return, ascending, the atoms not held that may have the largest inner product with what is missing.
 
-        Of samples that are the same, only the first: a dead network makes all samples of a class the same.
+        Of atoms that are the same, only the first: a dead network makes all samples of a class the same.
         """
         weights = torch.from_numpy(self.weights)
         self.missing = self.target - self.columns[: len(self.held)].T @ weights.float()
@@ -97,7 +114,7 @@ class _Fit:
         return int(positions[first]), across[first]
 
     def admit(self, position: int, across: Float64[Tensor, "t"]) -> bool:
-        """Hold one more sample, with weight 0 for now; False where its gradient depends on those held."""
+        """Hold one more atom, with weight 0 for now; False where its gradient depends on those held."""
         if not self.factor.append(across.numpy(), float(self.norms[position] ** 2) + self.ridge):
             return False
         if position not in self.ahead:
@@ -110,7 +127,7 @@ class _Fit:
         return True
 
     def settle(self) -> set[int]:
-        """Set the weights to the least-squares solution; let go, and return, samples that it would not have positive.
+        """Set the weights to the least-squares solution; let go, and return, atoms that it would not have positive.
 
         The inner loop of Lawson and Hanson (1974, ch. 23): walk from the old weights towards the solution until the
         first one is zero, let that go, solve again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Int64
@@ -10,15 +11,20 @@ from torch import Tensor
 
 from sartor.errors import ConfigError, SelectionError
 from sartor.registry import SAMPLERS
+from sartor.select.budget import draw, share_out
 from sartor.types import Subset
 
 
 @SAMPLERS.register("redraw")
 @dataclass(frozen=True)
 class Redraw:
-    """A random subset, drawn anew every `every` epochs; with `every=0` drawn once and kept."""
+    """A random subset, drawn anew every `every` epochs; with `every=0` drawn once and kept.
+
+    `balanced` draws within each class, which gets its share of k by largest remainder.
+    """
 
     every: int = 1
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if self.every < 0:
@@ -28,8 +34,22 @@ class Redraw:
         """Tell whether a subset is drawn before this epoch; 0 is the first epoch that the sampler governs."""
         return epoch % self.every == 0 if self.every else epoch == 0
 
-    def sample(self, rows: Int64[Tensor, "n"], k: int, *, generator: torch.Generator) -> Subset:
-        """Return k of the rows, uniformly and without replacement. Raises: SelectionError: for a k out of reach."""
+    def sample(
+        self,
+        rows: Int64[Tensor, "n"],
+        k: int,
+        *,
+        generator: torch.Generator,
+        targets: Int64[Tensor, "n"] | None = None,
+    ) -> Subset:
+        """Return k of the rows, uniformly and without replacement.
+
+        Raises: SelectionError: for a k out of reach, or where a balanced draw is given no targets.
+        """
         if not 1 <= k <= len(rows):
             raise SelectionError(f"k is {k}; it must lie in [1, {len(rows)}], the number of samples to choose from.")
-        return Subset.of(rows[torch.randperm(len(rows), generator=generator)[:k]])
+        if not self.balanced:
+            return Subset.of(draw(rows, k, generator=generator))
+        if targets is None:
+            raise SelectionError("a balanced draw needs the labels; give targets=, one for each row.")
+        return Subset.of(rows[share_out(targets, k, partial(draw, generator=generator))])

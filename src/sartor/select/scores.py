@@ -12,7 +12,7 @@ from sartor.errors import check_choice
 from sartor.ranking import top_indices
 from sartor.registry import SELECTORS
 from sartor.scanning import Scan
-from sartor.select.budget import check_budget, class_budgets
+from sartor.select.budget import check_budget, share_out
 from sartor.types import Subset
 
 
@@ -33,11 +33,7 @@ def keep_top(
     """
     if targets is None:
         return top_indices(scores, k, largest=largest)
-    chosen = []
-    for label, budget in class_budgets(targets, k).items():
-        members = (targets == label).nonzero().squeeze(1)
-        chosen.append(members[top_indices(scores[members], budget, largest=largest)])
-    return torch.cat(chosen)
+    return share_out(targets, k, lambda members, budget: members[top_indices(scores[members], budget, largest=largest)])
 
 
 @SELECTORS.register("el2n")
@@ -66,4 +62,9 @@ class EL2N:
         scores = torch.cat([el2n(scan.errors(block)) for block in scan.blocks()])
         largest = scan.progress < 0.5 if self.keep == "switch" else self.keep == "highest"
         targets = scan.targets if self.balanced else None
-        return Subset.of(scan.rows[keep_top(scores, k, largest=largest, targets=targets)])
+        flops = self.arithmetic(len(scan), k, classes=scan.classes, features=0)
+        return Subset.of(scan.rows[keep_top(scores, k, largest=largest, targets=targets)], flops=flops)
+
+    def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
+        """Return the FLOPs of the norms, 2 per multiply-add."""
+        return 2.0 * n * classes
