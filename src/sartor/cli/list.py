@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sartor.errors import check_choice
-from sartor.registry import DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS
+from sartor.recipes.presets import PRESETS, Presets
+from sartor.registry import DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS, Registry
 
-KINDS = {
+KINDS: dict[str, Registry | Presets] = {
     "recipes": RECIPES,
     "selectors": SELECTORS,
     "samplers": SAMPLERS,
     "pruners": PRUNERS,
     "models": MODELS,
     "datasets": DATASETS,
+    "presets": PRESETS,
 }
+OWN = "package.module:NAME", "your own, importable from the current folder or the environment; folder/file.py:NAME too"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,9 +28,13 @@ def run(arguments: Sequence[str]) -> int:
     for kind in arguments:
         check_choice("kind", kind, KINDS)
     for kind in arguments or KINDS:
-        registry = KINDS[kind]
-        width = max(map(len, registry))
-        print(kind)
-        for name in registry:
-            print(f"  {name:<{width}}  {registry.describe(name)}")
+        lines = lines_of(KINDS[kind])
+        width = max(map(len, lines))
+        print("\n".join([kind, *(f"  {name:<{width}}  {text}" for name, text in lines.items())]))
     return 0
+
+
+def lines_of(table: Registry | Presets) -> dict[str, str]:
+    """Return each entry and a line about it, then whole families of entries, and what a user can name beside them."""
+    lines = {name: table.describe(name) for name in table}
+    return lines if isinstance(table, Presets) else lines | table.families | dict([OWN])

@@ -6,15 +6,16 @@ import torch
 from torch import nn
 
 from sartor.errors import ConfigError
+from sartor.models.shapes import Shape
 from sartor.randomness import derive
 from sartor.registry import MODELS
 
 
-def build_model(spec: str, *, classes: int, input_shape: tuple[int, ...], seed: int) -> nn.Module:
-    """Make the network that `spec` names, such as `cnn(width=16)` or `package.module:factory`.
+def build_model(spec: str, *, classes: int, input_shape: Shape, seed: int) -> nn.Module:
+    """Make the network that `spec` names: `cnn(width=16)`, `timm:NAME`, `torchvision:NAME`, `package.module:factory`.
 
-    The global random state is left as it was. Raises: ConfigError: for an unknown name or option, or a factory that
-    does not return a module.
+    `input_shape` is that of one sample; where samples are tuples or dicts, one of each part. The global random state
+    is left as it was. Raises: ConfigError: for an unknown name or option, or a factory that does not return a module.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))

@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from sartor.models.shapes import check_classes, check_width, image_shape
+from sartor.models.shapes import check_classes, check_single, check_width, image_shape
 from sartor.registry import MODELS
 
 
@@ -15,8 +15,9 @@ from sartor.registry import MODELS
 def fc(classes: int, input_shape: tuple[int, ...], *, hidden: int = 256) -> nn.Sequential:
     """One hidden layer of ReLUs over the flattened input (203,530 parameters for 28 x 28 and 10 classes).
 
-    Raises: ConfigError: for no class or a width below 1.
+    Raises: ConfigError: for no class, a width below 1, or samples that are no single tensor.
     """
+    input_shape = check_single("fc", input_shape)
     check_classes("fc", classes)
     check_width("fc", hidden)
     layers = [
