@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reference import alternating
 from reference import cropping as literal
 from sartor.data import Augment
 from sartor.data.augment import crop_and_flip, hashed
@@ -80,6 +81,45 @@ def test_only_what_is_asked_for_happens() -> None:
     assert not torch.equal(cropped, batch)
 
 
+def mirrored(augment: Augment, batch: torch.Tensor, keys: torch.Tensor, seed: int, epoch: int) -> list[bool]:
+    """Which images of a batch without symmetric ones come out mirrored; the others come out as they are."""
+    made = augment(batch, keys, seed=seed, epoch=epoch)
+    flipped = (made == batch.flip(3)).flatten(1).all(1)
+    assert torch.equal(~flipped, (made == batch).flatten(1).all(1))
+    return flipped.tolist()
+
+
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(2, 6))
+def test_alternating_flips_are_the_literal_ones(seed: int, b: int, epochs: int) -> None:
+    augment, batch, keys = Augment(flip=True, alternate=True), images(b), KEYS[100 : 100 + b]
+    table = [mirrored(augment, batch, keys, seed, epoch) for epoch in range(epochs)]
+    assert table == alternating.flips(table[0], epochs)
+    assert all(sum(sample[:2]) == 1 for sample in zip(*table)), "two epochs show both sides of every sample"
+
+
+def test_alternating_flips_turn_over_half_of_the_samples_first_and_others_with_another_seed() -> None:
+    augment, batch = Augment(flip=True, alternate=True), torch.arange(2.0).expand(len(KEYS), 1, 1, 2)
+    first, other = (torch.tensor(mirrored(augment, batch, KEYS, seed, 0)) for seed in (0, 1))
+    for flips in (first, other, first ^ other):
+        assert abs(int(flips.sum()) - len(KEYS) / 2) < 4 * (len(KEYS) / 4) ** 0.5  # four standard deviations
+
+
+@given(st.permutations(range(8)), st.integers(1, 8), st.integers(0, 9))
+def test_alternating_draws_do_not_depend_on_the_batch(order: list[int], size: int, epoch: int) -> None:
+    augment, batch, keys = Augment(crop=1, flip=True, alternate=True), images(8), KEYS[:8]
+    whole = augment(batch, keys, seed=1, epoch=epoch)
+    for part in torch.tensor(order).split(size):
+        assert torch.equal(augment(batch[part], keys[part], seed=1, epoch=epoch), whole[part])
+
+
+def test_crops_are_the_same_with_alternating_flips() -> None:
+    same = torch.ones(6, 1, 4, 4).cumsum(2)  # each line is constant, so that a flip does not show
+    made = [
+        Augment(crop=1, flip=True, alternate=kind)(same, KEYS[:6], seed=0, epoch=1)[..., 1:3] for kind in (False, True)
+    ]
+    assert torch.equal(*made)
+
+
 def test_the_given_batch_is_left_alone() -> None:
     batch = images(4)
     before = batch.clone()
@@ -103,6 +143,11 @@ def test_hashed_lies_in_the_unit_interval() -> None:
 def test_a_negative_crop_is_refused() -> None:
     with pytest.raises(ConfigError, match="crop is -1"):
         Augment(crop=-1)
+
+
+def test_alternation_of_no_flips_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing is flipped"):
+        Augment(crop=4, alternate=True)
 
 
 def test_what_is_no_image_is_refused() -> None:

@@ -5,6 +5,7 @@ from sartor.data.formats import Splits as Splits
 from sartor.data.loader import Batch as Batch
 from sartor.data.loader import Loader as Loader
 from sartor.data.noise import corrupt as corrupt
+from sartor.data.opening import open_data as open_data
 from sartor.data.pool import LabelNoise as LabelNoise
 from sartor.data.pool import Pool as Pool
 from sartor.data.pool import as_pool as as_pool

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from sartor.data.preprocess import Preprocess
@@ -33,6 +34,12 @@ def named_tensors(inputs: Inputs) -> list[tuple[str, Tensor]]:
         return [("inputs", inputs)]
     items = inputs.items() if isinstance(inputs, dict) else enumerate(inputs)
     return [(f"inputs[{key!r}]", member) for key, member in items]
+
+
+def not_finite(inputs: Inputs) -> Bool[Tensor, "b"]:
+    """Return which samples hold a NaN or an infinity."""
+    tables = [tensor.reshape(len(tensor), prod(tensor.shape[1:])) for _, tensor in named_tensors(inputs)]
+    return torch.stack([~table.isfinite().all(1) for table in tables]).any(0)
 
 
 def as_inputs(inputs: Any) -> Inputs:

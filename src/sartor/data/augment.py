@@ -19,16 +19,22 @@ from sartor.types import Inputs
 class Augment:
     """Pad images by `crop` zeros on each side and crop them back at random; mirror half of them if `flip`.
 
+    Which half is drawn anew every epoch; with `alternate` it is drawn once for the first epoch, and from then on every
+    image is mirrored in every other epoch (Jordan 2024, alternating flip): two epochs show both sides of all.
+    Epochs are those of the run, whether or not an image was among their samples.
     It acts after normalisation, so the border has the value of the mean pixel, not of a black one.
-    Raises: ConfigError: for a negative crop.
+    Raises: ConfigError: for a negative crop, or for alternation of no flips.
     """
 
     crop: int = 0
     flip: bool = False
+    alternate: bool = False
 
     def __post_init__(self) -> None:
         if self.crop < 0:
             raise ConfigError(f"crop is {self.crop}; it must be 0 (no crop) or a number of pixels.")
+        if self.alternate and not self.flip:
+            raise ConfigError("alternate is without effect where nothing is flipped; give flip=True too.")
 
     def __bool__(self) -> bool:
         return self.crop > 0 or self.flip
@@ -49,10 +55,14 @@ class Augment:
             return images
         down = self._offsets(keys, seed, "augment/down", epoch)
         right = self._offsets(keys, seed, "augment/right", epoch)
-        flips = (
-            hashed(keys, seed, epoch, "augment/flip") < 0.5 if self.flip else torch.zeros_like(keys, dtype=torch.bool)
-        )
-        return crop_and_flip(images, self.crop, down, right, flips)
+        return crop_and_flip(images, self.crop, down, right, self._flips(keys, seed, epoch))
+
+    def _flips(self, keys: Int64[Tensor, "b"], seed: int, epoch: int) -> Bool[Tensor, "b"]:
+        if not self.flip:
+            return torch.zeros_like(keys, dtype=torch.bool)
+        if not self.alternate:
+            return hashed(keys, seed, epoch, "augment/flip") < 0.5
+        return (hashed(keys, seed, 0, "augment/alternate") < 0.5) ^ (epoch % 2 == 1)
 
     def _offsets(self, keys: Int64[Tensor, "b"], seed: int, stream: str, epoch: int) -> Int64[Tensor, "b"]:
         if not self.crop:

@@ -25,12 +25,16 @@ _DIGITS_TEST = 500
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A data set: its training and test pools, normalised alike, and the augmentation that suits it."""
+    """A data set: its training and test pools, normalised alike, and the augmentation that suits it.
+
+    `skipped` lists the ids of samples that were left out because they cannot be read, each with the reason.
+    """
 
     name: str
     train: Pool
     test: Pool
     augment: Augment = field(default_factory=Augment)
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 @DATASETS.register("digits")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from sartor.data.arrays import map_inputs
 from sartor.data.augment import Augment
 from sartor.data.pool import Pool
+from sartor.dist import World
 from sartor.errors import ConfigError, DataError
 from sartor.randomness import generator
 from sartor.types import Inputs, Subset
@@ -20,16 +22,25 @@ from sartor.types import Inputs, Subset
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch, on the loader's device: root rows, their positions in the subset (for stored logits), and the data."""
+    """One batch, on the loader's device: root rows, their positions in the subset (for stored logits), and the data.
+
+    `whole` are the weights of the whole mini-batch, of which several processes have a part each.
+    """
 
     rows: Int64[Tensor, "b"]
     positions: Int64[Tensor, "b"]
     inputs: Inputs
     targets: Int64[Tensor, "b"]
     weights: Float[Tensor, "b"]
+    whole: Float[Tensor, "m"]
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def size(self) -> int:
+        """Samples in the whole mini-batch."""
+        return len(self.whole)
 
 
 def even_sizes(k: int, batch_size: int) -> list[int]:
@@ -50,10 +61,13 @@ def even_sizes(k: int, batch_size: int) -> list[int]:
 
 
 class Loader:
-    """Makes batches of a pool whose tensors stay on `device`.
+    """Makes batches on `device`: of tensors that stay there, or of a streamed pool, read ahead by `workers` processes.
 
-    The order of an epoch depends on (seed, epoch), what augmentation draws on (seed, epoch, id).
-    Raises: DataError: if `augment` does not fit the pool's inputs. ConfigError: for a batch size below 1.
+    The order of an epoch depends on (seed, epoch), what augmentation draws on (seed, epoch, id): how samples are stored
+    and how many processes read them changes nothing. Close an iterator that is left half way, to end its processes.
+    In a `world` of several processes each makes its own part of every mini-batch of an epoch.
+    Raises: DataError: if `augment` does not fit the pool's inputs. ConfigError: for a batch size below 1, or fewer
+        than 0 workers.
     """
 
     def __init__(
@@ -65,8 +79,11 @@ class Loader:
         augment: Augment | None = None,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
+        workers: int = 0,
+        world: World | None = None,
     ) -> None:
         _check_batch_size(batch_size)
+        check_workers(workers)
         self.augment = augment or Augment()
         self.augment.check(pool.inputs)
         self.pool = pool
@@ -74,8 +91,12 @@ class Loader:
         self.seed = seed
         self.device = torch.device(device)
         self.channels_last = channels_last
+        self.workers = workers
+        self.world = world or World()
 
-    def epoch(self, subset: Subset, epoch: int, *, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    def epoch(
+        self, subset: Subset, epoch: int, *, start: int = 0, stop: int | None = None
+    ) -> Generator[Batch, None, None]:
         """Yield the batches `start` to `stop` of an epoch over the subset, shuffled and augmented.
 
         Batches that are left out cost nothing and change nothing in the others.
@@ -92,37 +113,49 @@ class Loader:
             raise DataError(
                 f"{len(unlabelled)} samples have no label, such as {name!r}; train on labelled_rows() only."
             )
-        positions = torch.randperm(len(subset), generator=generator(self.seed, "order", epoch))
-        ends = list(accumulate(sizes, initial=0))[start : stop + 1]
-        spans = list(pairwise(ends))
-        return self._batches(subset.rows[positions], positions, subset.weights[positions], spans, epoch)
+        order = torch.randperm(len(subset), generator=generator(self.seed, "order", epoch))
+        wholes = subset.weights[order].to(self.device).split(sizes)[start:stop]
+        parts = [self.world.shard(len(whole)) for whole in wholes]
+        mine = [whole[part] for whole, part in zip(order.split(sizes)[start:stop], parts)]
+        positions = torch.cat([*mine, order[:0]])
+        return self._batches(subset.rows[positions], positions, wholes, parts, epoch)
 
-    def sequential(self, rows: Int64[Tensor, "n"], *, batch_size: int) -> Iterator[Batch]:
+    def sequential(self, rows: Int64[Tensor, "n"], *, batch_size: int) -> Generator[Batch, None, None]:
         """Yield the rows in their order, without shuffle or augmentation, weights 1; labels are -1 where missing."""
         _check_batch_size(batch_size)
-        ends = [*range(0, len(rows), batch_size), len(rows)]
-        return self._batches(rows, torch.arange(len(rows)), torch.ones(len(rows)), list(pairwise(ends)), None)
+        wholes = torch.ones(len(rows), device=self.device).split(batch_size) if len(rows) else ()
+        return self._batches(rows, torch.arange(len(rows)), wholes, [slice(0, len(whole)) for whole in wholes], None)
 
     def _batches(
         self,
         rows: Int64[Tensor, "n"],
         positions: Int64[Tensor, "n"],
-        weights: Float[Tensor, "n"],
-        spans: list[tuple[int, int]],
+        wholes: Sequence[Float[Tensor, "m"]],
+        parts: list[slice],
         epoch: int | None,
-    ) -> Iterator[Batch]:
-        """Cut what belongs to a whole epoch into batches; `epoch` is None where nothing is augmented."""
+    ) -> Generator[Batch, None, None]:
+        """Cut what belongs to a whole epoch into its parts of mini-batches; `epoch` is None where nothing is augmented.
+
+        `wholes` are the weights of whole mini-batches; of each, `parts` says what is among `rows`.
+        """
         keys = None if epoch is None or not self.augment else self.pool.keys_of(rows).to(self.device)
-        targets = self.pool.targets_of(rows).to(self.device)
-        rows, positions, weights = rows.to(self.device), positions.to(self.device), weights.to(self.device)
-        for begin, end in spans:
-            inputs = self.pool.gather(rows[begin:end], self.device)
-            if keys is not None and epoch is not None and isinstance(inputs, Tensor):
-                inputs = self.augment(inputs, keys[begin:end], seed=self.seed, epoch=epoch)
-            if self.channels_last:
-                inputs = map_inputs(_channels_last, inputs)
-            part = slice(begin, end)
-            yield Batch(rows[part], positions[part], inputs, targets[part], weights[part])
+        targets, stored = self.pool.targets_of(rows).to(self.device), rows
+        rows, positions = rows.to(self.device), positions.to(self.device)
+        ends = list(accumulate((part.stop - part.start for part in parts), initial=0))
+        with closing(self.pool.gather_each(stored, ends, self.device, self.workers)) as read:
+            for (begin, end), inputs, whole, part in zip(pairwise(ends), read, wholes, parts, strict=True):
+                if keys is not None and epoch is not None and isinstance(inputs, Tensor):
+                    inputs = self.augment(inputs, keys[begin:end], seed=self.seed, epoch=epoch)
+                if self.channels_last:
+                    inputs = map_inputs(_channels_last, inputs)
+                span = slice(begin, end)
+                yield Batch(rows[span], positions[span], inputs, targets[span], whole[part], whole)
+
+
+def check_workers(workers: int) -> None:
+    """Raise ConfigError for fewer than 0 processes."""
+    if workers < 0:
+        raise ConfigError(f"workers is {workers}; it must be 0 (read in this process) or a number of processes.")
 
 
 def _check_batch_size(batch_size: int) -> None:

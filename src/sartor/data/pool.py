@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from sartor.data.arrays import (
     as_inputs,
@@ -25,10 +27,12 @@ from sartor.data.arrays import (
     is_image,
     map_inputs,
     named_tensors,
-    stack,
 )
 from sartor.data.hashing import id_keys
+from sartor.data.items import ItemStream, count_items, read_items
 from sartor.data.preprocess import UNIT, Preprocess
+from sartor.data.source import Resident, Source, read_checked
+from sartor.data.workers import read_ahead
 from sartor.errors import DataError
 from sartor.types import Inputs
 
@@ -61,31 +65,18 @@ class Storage:
     """What all views of a pool share. Rows are in the order of the ids."""
 
     ids: tuple[str, ...]
-    inputs: Inputs
+    source: Resident | Source
     targets: Int64[Tensor, "n"] | None
     classes: int | None
     class_names: tuple[str, ...] | None
     preprocess: Preprocess | None
     noise: LabelNoise | None = None
-    copies: dict[torch.device, Inputs] = field(default_factory=dict)
 
     @functools.cached_property
     def keys(self) -> Int64[Tensor, "n"]:
         """The hash keys of the ids."""
         with torch.inference_mode(mode=False):
             return id_keys(self.ids)
-
-    def inputs_on(self, device: torch.device | str | None) -> Inputs:
-        """Return all inputs on a device; the copy is made at the first call and kept."""
-        place = torch.device("cpu" if device is None else device)
-        if place.type == "cpu":
-            return self.inputs
-        if place.type == "cuda" and place.index is None:
-            place = torch.device("cuda", torch.cuda.current_device())
-        if place not in self.copies:
-            with torch.inference_mode(mode=False):
-                self.copies[place] = map_inputs(lambda tensor: tensor.to(place), self.inputs)
-        return self.copies[place]
 
 
 class Pool:
@@ -131,10 +122,46 @@ class Pool:
             names = [names[i] for i in order.tolist()]
             tensors = map_inputs(lambda tensor: tensor[order], tensors)
             labels = None if labels is None else labels[order]
+        return cls._of(Resident(tensors), names, labels, limit, class_names, preprocess)
+
+    @classmethod
+    def from_source(
+        cls,
+        source: Source,
+        targets: Any = None,
+        *,
+        ids: Sequence[str],
+        class_names: Sequence[str] | None = None,
+        classes: int | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> Pool:
+        """Make a pool whose inputs are read when they are asked for; `ids`, in order already, are those of its rows.
+
+        Raises: DataError: for ids that repeat or are out of order, and as `from_arrays`.
+        """
+        names = check_ids(ids, len(named_tensors(source.inputs)[0][1]))
+        if not names or id_order(names) is not None:
+            raise DataError("a source needs its samples, one at least, in the order of their ids; sort them first.")
+        check_images(source.inputs, preprocess)
+        limit = check_classes(classes, class_names)
+        labels = None if targets is None else as_targets(targets, names, limit)
+        return cls._of(source, names, labels, limit, class_names, preprocess)
+
+    @classmethod
+    def _of(
+        cls,
+        source: Resident | Source,
+        names: Sequence[str],
+        labels: Int64[Tensor, "n"] | None,
+        limit: int | None,
+        class_names: Sequence[str] | None,
+        preprocess: Preprocess | None,
+    ) -> Pool:
+        """Make the pool of parts that are checked and in order."""
         if limit is None and labels is not None and int(labels.max()) >= 0:
             limit = int(labels.max()) + 1
         known = None if class_names is None else tuple(class_names)
-        return cls(Storage(tuple(names), tensors, labels, limit, known, preprocess), torch.arange(n))
+        return cls(Storage(tuple(names), source, labels, limit, known, preprocess), torch.arange(len(names)))
 
     @classmethod
     def from_dataset(
@@ -145,40 +172,32 @@ class Pool:
         class_names: Sequence[str] | None = None,
         classes: int | None = None,
         preprocess: Preprocess | None = None,
+        streamed: bool = False,
     ) -> Pool:
         """Read a map-style dataset once into memory. Items are x, or (x, y) with y a whole number, or None if missing.
 
         x is a tensor or array, or a tuple or dict of such; what a random transform of the dataset draws stays fixed.
+        With `streamed`, x is not kept but read again when it is asked for, and must come out the same each time.
         Raises: DataError: if items differ in structure or shape (naming the id), and as `from_arrays`.
         """
-        length = getattr(dataset, "__len__", None)
-        if length is None or isinstance(dataset, IterableDataset):
-            raise DataError(
-                f"{type(dataset).__name__} has no samples by number; only map-style datasets can be a pool."
-            )
-        items = [dataset[i] for i in range(length())]
-        if not items:
-            raise DataError("the dataset has no samples; give at least one.")
-        names = check_ids(ids, len(items))
-        targets = None
-        if _is_labelled(items[0]):
-            for item, name in zip(items, names, strict=True):
-                if not _is_labelled(item):
-                    raise DataError(
-                        f"sample {name!r} is no pair (x, y) but {names[0]!r} is; give y=None where missing."
-                    )
-            targets = torch.from_numpy(np.asarray([-1 if y is None else _label(y) for _, y in items]))
-            items = [x for x, _ in items]
-        return cls.from_arrays(
-            stack(items, names), targets, ids=names, class_names=class_names, classes=classes, preprocess=preprocess
-        )
+        names = check_ids(ids, count_items(dataset))
+        known: dict[str, Any] = {"class_names": class_names, "classes": classes, "preprocess": preprocess}
+        if not streamed:
+            inputs, labels = read_items(dataset, names)
+            return cls.from_arrays(inputs, labels, ids=names, **known)
+        order = id_order(names)
+        order = torch.arange(len(names)) if order is None else order
+        names = [names[number] for number in order.tolist()]
+        source, labels = ItemStream.of(dataset, names, order)
+        return cls.from_source(source, labels, ids=names, **known)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {tuple(t.shape[1:])} {t.dtype}" for name, t in named_tensors(self.inputs))
-        return f"Pool({len(self)} of {len(self.ids)} samples, {shapes}, classes {self.classes})"
+        kind = ", streamed" if self.streamed else ""
+        return f"Pool({len(self)} of {len(self.ids)} samples, {shapes}, classes {self.classes}{kind})"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -187,8 +206,21 @@ class Pool:
 
     @property
     def inputs(self) -> Inputs:
-        """The root's inputs as stored; `gather` returns what a network takes."""
-        return self._storage.inputs
+        """The root's inputs as stored, or, where they are streamed, tensors on torch's device `meta` of their shapes.
+
+        `gather` returns what a network takes.
+        """
+        return self._storage.source.inputs
+
+    @property
+    def source(self) -> Resident | Source:
+        """Where the root's inputs are: in memory, or what reads them."""
+        return self._storage.source
+
+    @property
+    def streamed(self) -> bool:
+        """Whether inputs are read when they are asked for."""
+        return not isinstance(self._storage.source, Resident)
 
     @property
     def targets(self) -> Int64[Tensor, "n"] | None:
@@ -250,13 +282,38 @@ class Pool:
 
         On another device than the CPU, all inputs are copied there once and stay.
         """
+        source = self._storage.source
+        if isinstance(source, Resident):
+            return self._prepared(source.take(rows, device))
+        return self._prepared(read_checked(source, rows.cpu()), device)
+
+    def gather_each(
+        self, rows: Int64[Tensor, "n"], ends: Sequence[int], device: torch.device | str | None = None, workers: int = 0
+    ) -> Generator[Inputs, None, None]:
+        """Yield `gather` of each part of some rows, from one of `ends` to the next.
+
+        Streamed inputs are read ahead by `workers` processes, which end with the generator.
+        """
+        source, spans = self._storage.source, list(pairwise(ends))
+        if isinstance(source, Resident):
+            rows = rows.to("cpu" if device is None else device)
+            for begin, end in spans:
+                yield self._prepared(source.take(rows[begin:end], device))
+            return
+        rows = rows.cpu()
+        with closing(read_ahead(source, [rows[begin:end] for begin, end in spans], workers)) as read:
+            for stored in read:
+                yield self._prepared(stored, device)
+
+    def _prepared(self, stored: Inputs, device: torch.device | str | None = None) -> Inputs:
+        """Return inputs as a network takes them, moved to a device first if one is given."""
         prepare = self._storage.preprocess or UNIT
 
-        def gathered(stored: Tensor) -> Tensor:
-            batch = stored.index_select(0, rows.to(stored.device))
-            return prepare(batch) if is_image(batch) else batch
+        def made(tensor: Tensor) -> Tensor:
+            tensor = tensor if device is None else tensor.to(device)
+            return prepare(tensor) if is_image(tensor) else tensor
 
-        return map_inputs(gathered, self._storage.inputs_on(device))
+        return map_inputs(made, stored)
 
     def targets_of(self, rows: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
         """Return the labels of root rows, -1 where missing."""
@@ -282,16 +339,20 @@ class Pool:
         return torch.bincount(self.targets_of(self.labelled_rows()), minlength=self.classes)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of this view's ids, inputs (as stored) and labels; the source's order has no effect."""
+        """Return the SHA-256 of this view's ids, inputs (as stored) and labels.
+
+        The source's order has no effect, nor has it whether inputs are in memory or streamed.
+        """
         digest = hashlib.sha256()
         for name in self.ids_of(self.rows):
             encoded = name.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
-        for name, tensor in [*named_tensors(self.inputs), ("targets", self.targets_of(self.rows))]:
+        labels = self.targets_of(self.rows)
+        for name, tensor in [*named_tensors(self.inputs), ("targets", labels)]:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape[1:])}".encode())
-            places = torch.arange(len(self)) if name == "targets" else self.rows
-            for block in places.split(4096):
-                digest.update(tensor.index_select(0, block).reshape(-1).view(torch.uint8).numpy().tobytes())
+        if len(self):
+            digest.update(self._storage.source.digests(self.rows).tobytes())
+        digest.update(labels.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -325,14 +386,3 @@ def _is_label_vector(value: Any) -> bool:
     integer = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
     integer = integer or (isinstance(value, Tensor) and not value.is_floating_point() and value.dtype != torch.bool)
     return integer and value.ndim == 1
-
-
-def _is_labelled(item: Any) -> bool:
-    """Tell whether a dataset's item is (x, y): two members, the second a single number or None."""
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        return False
-    return item[1] is None or isinstance(item[1], (int, float)) or getattr(item[1], "ndim", None) == 0
-
-
-def _label(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
