@@ -217,7 +217,7 @@ def test_an_arm_takes_options_in_brackets(tmp_path: Path) -> None:
         ("swast-cut(sparsty=0.5)", "Did you mean 'sparsity'"),
         ("swast-cut(seed=3)", "option of swast-cut is 'seed'"),
         ("swast-cat(sparsity=0.5)", "Did you mean 'swast-cut'"),
-        ("swast-cut(sparsity=1.5)", "sparsity is 1.5"),
+        ("swast-cut(sparsity=1.5)", "is 1.5; it must lie in"),
         ("dense(sparsity=0.5)", "option of dense is 'sparsity'"),
     ],
 )

@@ -96,11 +96,14 @@ def test_handlers_are_given_back(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_metrics_cut_short_are_refused(tmp_path: Path) -> None:
+def test_metrics_cut_short_are_written_anew_from_the_checkpoint(tmp_path: Path) -> None:
     count(tmp_path / "run")
-    (tmp_path / "run" / "metrics.jsonl").write_text("")
-    with pytest.raises(ResumeError, match="0 lines, the checkpoint knows of 4"):
+    path = tmp_path / "run" / "metrics.jsonl"
+    before = path.read_text()
+    path.write_text("")
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl was damaged or changed; written anew from .*last\.pt"):
         Run(tmp_path / "run", {"a": 1}, seed=0)
+    assert path.read_text() == before
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
@@ -137,5 +140,5 @@ def test_a_signal_after_the_last_step_reaches_the_caller(tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt), Run(tmp_path / "run", {}, seed=0) as run:
         list(run.epochs(1, "train"))
         signal.raise_signal(signal.SIGINT)
-        run.write("results.json", {"done": True})
+        run.finish({"done": True})
     assert Run(tmp_path / "run", {}, seed=0).results == {"done": True}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
@@ -22,14 +22,17 @@ from torch import nn
 
 from sartor.costs import Flops, count_flops
 from sartor.data.formats import Splits
-from sartor.errors import SartorError, Stopped
+from sartor.data.opening import open_data
+from sartor.errors import SartorError, Stopped, show_note
 from sartor.models.build import build_model
+from sartor.models.shapes import shape_of
 from sartor.ranking import size_of
 from sartor.recipes.arms import arm_folder, make_arm
-from sartor.recipes.forecast import Forecast, forecast, mask_densities, match_cost
+from sartor.recipes.forecast import Choosing, Forecast, forecast, mask_densities, match_cost, selector_arithmetic
 from sartor.recipes.recipe import Recipe
+from sartor.recipes.setup import check_fit
 from sartor.recipes.swast import SWaST
-from sartor.registry import DATASETS
+from sartor.signals import interrupt, signals
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Job:
     threads: int
     labels: dict[str, Any]
     cost: Forecast
+    workers: int = 0
 
     @property
     def title(self) -> str:
@@ -53,14 +57,10 @@ class Job:
         return f"{self.labels['arm']}{matched}, noise {self.recipe.noise:g}, seed {self.recipe.seed}"
 
 
-class Killed(SartorError):
-    """A worker process that ended without a word; its pool takes no more runs."""
-
-
 @functools.lru_cache(maxsize=2)
 def load(data: str, root: str | None) -> Splits:
-    """Read a data set by name, once per process."""
-    return DATASETS.build(data, root=root)
+    """Open a data set by its name or path, once per process."""
+    return open_data(data, root)
 
 
 def training_size(splits: Splits, recipe: Recipe) -> int:
@@ -71,7 +71,7 @@ def training_size(splits: Splits, recipe: Recipe) -> int:
 def model_for(splits: Splits, spec: str, seed: int = 0) -> nn.Module:
     """Make the network that `spec` names for a data set's classes and input shape."""
     train = splits.train
-    return build_model(spec, classes=train.classes or 0, input_shape=train.input_shape, seed=seed)
+    return build_model(spec, classes=train.classes or 0, input_shape=shape_of(train.inputs), seed=seed)
 
 
 class Forecaster:
@@ -81,6 +81,7 @@ class Forecaster:
         self.splits = splits
         train = splits.train
         self.model = model_for(splits, model)
+        check_fit(self.model, train, train.classes or 0)
         self.flops: Flops = count_flops(self.model, train.gather(train.rows[:1]))
         self._densities: dict[str, tuple[dict[str, float], int]] = {}
 
@@ -91,17 +92,30 @@ class Forecaster:
             self._densities[key] = mask_densities(recipe, self.model)
         return self._densities[key]
 
+    def choosing(self, recipe: Recipe) -> Choosing:
+        """Return how to count the selector's own arithmetic."""
+        return selector_arithmetic(recipe, self.model, self.splits.train)
+
     def __call__(self, recipe: Recipe) -> Forecast:
         """Forecast a recipe."""
         densities, removed = self.densities(recipe)
         n = training_size(self.splits, recipe)
         parameters = sum(p.numel() for p in self.model.parameters())
-        return forecast(recipe, n, self.flops, densities, parameters=parameters, removed=removed)
+        return forecast(
+            recipe,
+            n,
+            self.flops,
+            densities,
+            choosing=self.choosing(recipe),
+            parameters=parameters,
+            removed=removed,
+        )
 
     def matched(self, recipe: Recipe, target: float) -> Recipe:
         """Return the recipe with the length that brings it nearest to `target` FLOPs."""
         n = training_size(self.splits, recipe)
-        return match_cost(recipe, n, self.flops, self.densities(recipe)[0], target)
+        densities, _ = self.densities(recipe)
+        return match_cost(recipe, n, self.flops, densities, target, choosing=self.choosing(recipe))
 
 
 def plan_jobs(
@@ -118,6 +132,7 @@ def plan_jobs(
     match_arm: str = "swast-cut",
     device: str = "cpu",
     threads: int = 1,
+    workers: int = 0,
     describe: Callable[[Job], str] = lambda job: "",
 ) -> list[Job]:
     """List the runs of a comparison, dearest first; with `match="cost"` each arm's epochs meet `match_arm`'s FLOPs."""
@@ -146,6 +161,7 @@ def plan_jobs(
                     threads=threads,
                     labels=labels,
                     cost=cost,
+                    workers=workers,
                 )
                 labels["command"] = describe(job)
                 jobs.append(job)
@@ -164,7 +180,8 @@ def run_job(job: Job) -> dict[str, Any]:
         device=job.device,
         augment=splits.augment,
         labels=job.labels,
-        stopping=None if _stop is None else _stop.is_set,
+        stopping=stopped,
+        workers=job.workers,
     )
     return result.results
 
@@ -181,7 +198,15 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, dict[str
                 yield job, attempt(job)
         return
     context = multiprocessing.get_context("spawn")
-    stop, left = context.Event(), iter(jobs)
+    stop, left = context.Event(), deque(jobs)
+    running: dict[Future[dict[str, Any] | SartorError], Job] = {}
+    others = set(multiprocessing.active_children())
+
+    def begin() -> None:
+        with suppress(BrokenProcessPool):
+            while left and len(running) < workers:
+                running[pool.submit(attempt, left[0])] = left[0]
+                left.popleft()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
@@ -190,7 +215,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, dict[str
 
     with signals(signal.SIG_IGN, signal.SIGINT):  # new processes take this over: only `stop` stops a worker
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker, initargs=(stop,))
-        running = {pool.submit(attempt, job): job for job in islice(left, workers)}
+        begin()
     try:
         with signals(handle, signal.SIGINT, signal.SIGTERM):
             while running:
@@ -198,32 +223,16 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, dict[str
                 for future in done:
                     job, came_to = running.pop(future), outcome(future)
                     yield job, came_to
-                    if not isinstance(came_to, Killed):
-                        running |= {pool.submit(attempt, job): job for job in islice(left, 1)}
+                    begin()
         for job in left:
-            yield job, Killed("not begun, since a process before it was killed; give the same command again.")
+            yield job, SartorError("not begun, since a process before it was killed; give the same command again.")
+    except KeyboardInterrupt:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        raise
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Treat a signal as Ctrl-C."""
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def signals(handler: Any, *numbers: int) -> Iterator[None]:
-    """Handle signals in another way for a while; only the main thread can, elsewhere nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 _stop: Event | None = None
@@ -235,6 +244,13 @@ def begin_worker(stop: Event) -> None:
     global _stop  # noqa: PLW0603
     _stop = stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    warnings.showwarning = show_note
+
+
+def stopped() -> bool:
+    """Tell whether this process shall save its state and end: it is told so, or the one that would is gone."""
+    first = multiprocessing.parent_process()
+    return _stop is not None and (_stop.is_set() or (first is not None and not first.is_alive()))
 
 
 def outcome(future: Future[dict[str, Any] | SartorError]) -> dict[str, Any] | SartorError:
@@ -242,12 +258,15 @@ def outcome(future: Future[dict[str, Any] | SartorError]) -> dict[str, Any] | Sa
     try:
         return future.result()
     except BrokenProcessPool:
-        return Killed("its process was killed, for lack of memory perhaps; give the command again, with fewer --jobs.")
+        return SartorError(
+            "its process was killed, or one beside it, for lack of memory perhaps; give the same command again, with "
+            "fewer --jobs if need be."
+        )
 
 
 def attempt(job: Job) -> dict[str, Any] | SartorError:
     """Make one run; an error that Sartor understands is returned, so that the other runs go on."""
-    if _stop is not None and _stop.is_set():
+    if stopped():
         return Stopped("stopped before it began.")
     try:
         return run_job(job)

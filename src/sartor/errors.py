@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
 class SartorError(Exception):
     """Anything that Sartor refuses or cannot do; its text is one line that names the cure."""
+
+    told = False
+    """Whether another process has said it already, so that the command line need not."""
 
 
 class ConfigError(SartorError):
@@ -30,12 +34,21 @@ class TrainingError(SartorError):
     """Training that went wrong, such as a loss that is not finite."""
 
 
+class OutOfMemory(TrainingError):
+    """More memory was asked for than there is."""
+
+
 class ResumeError(SartorError):
     """A run folder that cannot be continued by this command."""
 
 
 class Stopped(SartorError):
     """The run was asked to stop; it saved its state and can be continued."""
+
+
+def show_note(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line; takes the place of warnings.showwarning in a program."""
+    print(f"sartor: note: {message}", file=sys.stderr)
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -10,16 +10,20 @@ WEIGHTINGS = ("mean", "batch", "none")
 REDUCTIONS = ("mean", "sum")
 
 
-def weighted_mean(losses: Float[Tensor, "b"], weights: Float[Tensor, "b"], weighting: str) -> Float[Tensor, ""]:
+def weighted_mean(
+    losses: Float[Tensor, "b"], weights: Float[Tensor, "b"], weighting: str, *, whole: Float[Tensor, "m"] | None = None
+) -> Float[Tensor, ""]:
     """Average per-sample losses under the subset's weights.
 
     `mean` is (w*l).mean(), unbiased because the weights have mean 1 over the subset; `batch` is sum(w*l)/sum(w)
-    within the mini-batch (the form of CORDS); `none` ignores the weights.
+    within the mini-batch (the form of CORDS); `none` ignores the weights. Where the samples are a part of a mini-batch,
+    `whole` are the weights of all of it: what the parts come to adds up to the average.
     """
+    whole = weights if whole is None else whole
     if weighting == "none":
-        return losses.mean()
+        return losses.sum() / whole.numel()
     total = (weights * losses).sum()
-    return total / (weights.sum() if weighting == "batch" else losses.numel())
+    return total / (whole.sum() if weighting == "batch" else whole.numel())
 
 
 def state_preservation(
@@ -28,17 +32,19 @@ def state_preservation(
     keep: Bool[Tensor, "b"] | None = None,
     *,
     reduction: str = "mean",
+    size: int | None = None,
 ) -> Float[Tensor, ""]:
     """KL( softmax(stored) || softmax(logits) ), the stored distribution first (SWaST, Eq. 3, temperature 1); >= 0.
 
     `keep` marks the samples that are preserved (all, if None); the others count as 0.
     Differs: Eq. 3 sums over the coreset. `sum` sums over the mini-batch; `mean`, the default, divides by its size, so
-    that the balance with the mean cross-entropy does not depend on the batch size.
+    that the balance with the mean cross-entropy does not depend on the batch size. `size` is that of the mini-batch
+    where the samples are a part of it.
     """
     divergence = F.kl_div(logits.log_softmax(1), stored.log_softmax(1), reduction="none", log_target=True).sum(1)
     if keep is not None:
         divergence = divergence * keep
-    return divergence.sum() if reduction == "sum" else divergence.mean()
+    return divergence.sum() if reduction == "sum" else divergence.sum() / (size or divergence.numel())
 
 
 def correct(logits: Float[Tensor, "b c"], targets: Int64[Tensor, "b"]) -> Bool[Tensor, "b"]:

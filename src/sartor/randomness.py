@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -14,12 +18,26 @@ def derive(seed: int, purpose: str, epoch: int = 0) -> int:
 
 
 def reseed(number: int, device: torch.device) -> None:
-    """Seed what a network itself draws from on a device; torch.manual_seed seeds them all, 70 times slower."""
+    """Seed what a network itself may draw from; torch.manual_seed seeds all devices, 70 times slower."""
+    random.seed(number)
+    np.random.seed(number & 0xFFFFFFFF)
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":
         torch.cuda.manual_seed(number)
     elif device.type == "mps":
         torch.mps.manual_seed(number)
+
+
+@contextmanager
+def forked(*devices: torch.device) -> Iterator[None]:
+    """Give a block random states of its own; the global ones of Python, numpy, torch and these devices come back."""
+    kept, kept_by_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device for device in devices if device.type == "cuda"]):
+            yield
+    finally:
+        random.setstate(kept)
+        np.random.set_state(kept_by_numpy)
 
 
 def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:

@@ -6,25 +6,24 @@ and when it is started again it replays to its place: finished epochs and steps 
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import signal
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
-from filelock import FileLock, Timeout
 
 from sartor import randomness
-from sartor.errors import ResumeError, SartorError, Stopped
-from sartor.files import read_json, write_atomic, write_json
+from sartor.dist import World
+from sartor.errors import ResumeError, Stopped
+from sartor.run_folder import RunFolder, Stand
 
-FORMAT = 1
+ASKED = 1
+"""Stands for `stopping` among the signals that stop a run; none of those has this number."""
 Item = TypeVar("Item")
 
 
@@ -48,29 +47,38 @@ class Run:
 
     `config` says what is trained; a folder made with another configuration is refused. Use it as a context manager:
     inside, the first SIGINT or SIGTERM saves at the end of the step and raises Stopped, the second one quits at once.
+    Of several processes of a `world` the first alone has the folder; the others get from it where the run stands. All
+    stop after the same step, whichever got the signal; a second one is for torchrun.
     """
 
-    def __init__(self, folder: Path | None, config: dict[str, Any], *, seed: int, save_every: float = 60.0) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path | None,
+        config: dict[str, Any],
+        *,
+        seed: int,
+        save_every: float = 60.0,
+        world: World | None = None,
+    ) -> None:
+        self.world = world or World()
+        self.folder = folder if self.world.first else None
+        self.place = folder
         self.seed = seed
-        self.metrics: list[dict[str, Any]] = []
         self.listener: Callable[[dict[str, Any]], None] | None = None
         self.stopping: Callable[[], bool] | None = None
         self._save_every = save_every
         self._tracked: dict[str, Tracked] = {}
-        self._places: dict[str, list[int]] = {}
-        self._values: dict[str, Any] = {}
         self._phase = ""
         self._stop_signal = 0
         self._handlers: dict[int, Any] = {}
-        self._saved: dict[str, Any] = {}
-        self._lock: FileLock | None = None
-        if folder is not None:
-            self._open(folder, json.loads(json.dumps(config)))
+        self.world.same("the configurations", lambda: json.dumps(config, sort_keys=True))
+        self._disk = RunFolder(self.folder, config) if self.folder is not None else None
+        stand = self._disk.open() if self._disk is not None else Stand()
+        self._stand = Stand(**self.world.broadcast(vars(stand)))
         self._last_save = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self.folder is not None:
+        if self.place is not None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 try:
                     self._handlers[number] = signal.signal(number, self._on_signal)
@@ -84,32 +92,64 @@ class Run:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
-        if self._lock is not None:
-            self._lock.release()
+        if self._disk is not None:
+            self._disk.close()
         if self._stop_signal and kind is None:
             raise KeyboardInterrupt  # it came when nothing was left to save: it is for our caller
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl."""
+        return self._stand.metrics
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """The results of a run that is finished, else None."""
+        return self._stand.results
+
+    @property
+    def origin(self) -> str:
+        """The checkpoint that this run goes on from; empty where it begins."""
+        return self._stand.origin
 
     def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
         """Return a fresh generator that depends on (seed, purpose, epoch) only."""
         return randomness.generator(self.seed, purpose, epoch)
 
+    def announce(self) -> None:
+        """Tell the listener from which checkpoint the run goes on, if it does."""
+        if self.origin and self.listener is not None:
+            epoch, step = list(self._stand.places.values())[-1] if self._stand.places else (0, 0)
+            self.listener({"kind": "continued", "checkpoint": self.origin, "epoch": epoch, "step": step})
+
     def track(self, name: str, thing: T) -> T:
         """Save `thing` with every checkpoint; where one is being continued, restore it now."""
-        if name in self._saved:
-            thing.load_state_dict(self._saved[name])
+        if name in self._stand.tracked:
+            try:
+                thing.load_state_dict(self._stand.tracked.pop(name))
+            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else name}"
+                raise ResumeError(
+                    f"{self.origin} does not fit this program: {name} cannot be restored ({reason.rstrip('.:')}). Use "
+                    "the code that it was written with, or another --out."
+                ) from error
         self._tracked[name] = thing
         return thing
 
-    def once(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Compute a value (tensors and plain values) the first time; read it back ever after."""
-        if name not in self._values:
-            self._values[name] = compute()
-            self.save()
-        return self._values[name]
+    def once(self, name: str, compute: Callable[[], Any], *, save: bool = True) -> Any:
+        """Compute a value (tensors and plain values) the first time; read it back ever after.
+
+        `save=False` leaves it to the next checkpoint, for a value that may be computed anew if there is none.
+        """
+        if name not in self._stand.values:
+            self._stand.values[name] = self.world.broadcast(compute())
+            if save:
+                self.save()
+        return self._stand.values[name]
 
     def epochs(self, count: int, phase: str) -> Iterator[int]:
         """Yield the epochs of a phase that are left; the state is saved when due and at the phase's end."""
-        place = self._places.setdefault(phase, [0, 0])
+        place = self._stand.places.setdefault(phase, [0, 0])
         while place[0] < count:
             self._phase = phase
             yield place[0]
@@ -120,11 +160,11 @@ class Run:
     @property
     def step(self) -> int:
         """Steps of the current epoch that are done: where a loader has to start."""
-        return self._places[self._phase][1]
+        return self._stand.places[self._phase][1]
 
     def steps(self, batches: Iterable[Item]) -> Iterator[Item]:
         """Yield batches, counting each as done when the next is asked for."""
-        place = self._places[self._phase]
+        place = self._stand.places[self._phase]
         for batch in batches:
             yield batch
             place[1] += 1
@@ -134,155 +174,40 @@ class Run:
         """Append one line to metrics.jsonl."""
         line = {"kind": kind, **values}
         self.metrics.append(line)
-        if self.folder is not None:
-            text = json.dumps(line, allow_nan=False) + "\n"
-            try:
-                with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-                    file.write(text)
-            except OSError as error:
-                raise SartorError(
-                    f"{self.folder / 'metrics.jsonl'} cannot be written ({error.strerror}); the last checkpoint is "
-                    "untouched. Free some space, then give the same command again."
-                ) from error
+        if self._disk is not None:
+            self._disk.append(line)
         if self.listener is not None:
             self.listener(line)
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file (or bytes) of the run folder, atomically."""
-        if self.folder is None:
-            return
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(value, bytes):
-            write_atomic(path, value)
-        else:
-            write_json(path, value)
+        if self._disk is not None:
+            self._disk.write(name, value)
 
     def save(self) -> None:
         """Save everything tracked, atomically; the checkpoint before it is kept as `previous.pt`."""
         self._last_save = time.monotonic()
-        if self.folder is None:
-            return
-        state = {
-            "format": FORMAT,
-            "tracked": self._saved | {name: thing.state_dict() for name, thing in self._tracked.items()},
-            "places": self._places,
-            "values": self._values,
-            "metrics": len(self.metrics),
-        }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self._sync_metrics(self.folder / "metrics.jsonl")
-        last = self.folder / "checkpoints" / "last.pt"
-        last.parent.mkdir(exist_ok=True)
-        if last.exists():
-            os.replace(last, last.with_name("previous.pt"))
-        write_atomic(last, buffer.getvalue())
+        if self._disk is not None:
+            states = {name: thing.state_dict() for name, thing in self._tracked.items()}
+            self._disk.save(replace(self._stand, tracked=self._stand.tracked | states))
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether this run continues from a checkpoint."""
-        return bool(self._saved or self._places or self._values)
-
-    @property
-    def results(self) -> dict[str, Any] | None:
-        """The results of a run that is finished, else None."""
-        path = None if self.folder is None else self.folder / "results.json"
-        return read_json(path) if path is not None and path.exists() else None
-
-    @staticmethod
-    def _sync_metrics(path: Path) -> None:
-        """Bring the lines to the disk before a checkpoint counts them."""
-        if path.exists():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+    def finish(self, results: dict[str, Any]) -> None:
+        """Write the sums of all files and, last of all, the results: a folder that holds them is finished."""
+        self._stand.results = results
+        if self._disk is not None:
+            self._disk.finish(self.metrics, results)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop_signal:
+        if self._stop_signal and self.world.size == 1:  # torchrun repeats a signal that all have got already
             raise KeyboardInterrupt
         self._stop_signal = number
 
     def _save_if_due(self) -> None:
-        if self._stop_signal or (self.stopping is not None and self.stopping()):
+        asked = self._stop_signal or (ASKED if self.stopping is not None and self.stopping() else 0)
+        if asked := self.world.highest(asked):
             self.save()
-            by = f" by {signal.Signals(self._stop_signal).name}" if self._stop_signal else ""
-            raise Stopped(f"stopped{by}; the state is saved in {self.folder}.")
+            self.world.wait()
+            by = "" if asked == ASKED else f" by {signal.Signals(asked).name}"
+            raise Stopped(f"stopped{by}; the state is saved in {self.place}.")
         if self.folder is not None and time.monotonic() - self._last_save >= self._save_every:
             self.save()
-
-    def _open(self, folder: Path, config: dict[str, Any]) -> None:
-        kept = folder / "config.json"
-        begun = (folder / "results.json").exists() or any((folder / "checkpoints").glob("*.pt"))
-        if kept.exists() and begun:
-            refuse_other_configuration(folder, read_json(kept), config)
-            self._take(folder)
-            self._restore(folder)
-            return
-        if folder.exists() and not kept.exists() and not is_empty(folder):
-            raise ResumeError(f"{folder} exists and is no run folder; choose another --out or empty it.")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SartorError(f"{folder} cannot be made ({error.strerror}); choose another --out.") from error
-        self._take(folder)
-        write_json(kept, config)
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-
-    def _take(self, folder: Path) -> None:
-        """Take the folder for this process alone; the operating system gives it back however the process ends."""
-        self._lock = FileLock(folder / ".lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ResumeError(f"{folder} is in use by another process; wait for it, or use another --out.") from None
-
-    def _restore(self, folder: Path) -> None:
-        for leftover in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
-            leftover.unlink(missing_ok=True)
-        if (folder / "results.json").exists():
-            path = folder / "metrics.jsonl"
-            self.metrics = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-            return
-        places = [folder / "checkpoints" / name for name in ("last.pt", "previous.pt")]
-        state = next(filter(None, map(read_checkpoint, filter(Path.exists, places))), None)
-        if state is None:
-            raise ResumeError(f"no checkpoint in {folder / 'checkpoints'} can be read; use another --out.")
-        self._saved, self._places, self._values = state["tracked"], state["places"], state["values"]
-        self._cut_metrics(folder / "metrics.jsonl", state["metrics"])
-
-    def _cut_metrics(self, path: Path, count: int) -> None:
-        """Drop the lines that were logged after the checkpoint: they will be logged again."""
-        lines = path.read_text(encoding="utf-8").splitlines()[:count] if path.exists() else []
-        if len(lines) < count:
-            raise ResumeError(
-                f"{path} has {len(lines)} lines, the checkpoint knows of {count}; restore the file or use a new --out."
-            )
-        self.metrics = [json.loads(line) for line in lines]
-        write_atomic(path, "".join(line + "\n" for line in lines))
-
-
-def is_empty(folder: Path) -> bool:
-    """Tell whether there is a folder with nothing in it but hidden files."""
-    return folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())
-
-
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint; one that is damaged is named in a warning and counts as absent."""
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        warnings.warn(f"{path} is damaged ({type(error).__name__}); trying the checkpoint before it.", stacklevel=2)
-        return None
-    if state.get("format") != FORMAT:
-        raise ResumeError(f"{path} has format {state.get('format')}; this version reads {FORMAT}. Use a new --out.")
-    return state
-
-
-def refuse_other_configuration(folder: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raise ResumeError naming what differs between a folder's configuration and the one asked for."""
-    differing = [key for key in {**kept, **asked} if kept.get(key) != asked.get(key)]
-    if not differing:
-        return
-    what = "; ".join(f"{key} was {kept.get(key)!r}, is now {asked.get(key)!r}" for key in sorted(differing)[:3])
-    more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-    raise ResumeError(f"{folder} holds a run of another configuration: {what}{more}. Use another --out.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sartor.costs import count_flops
+from sartor.data.loader import Batch, Loader
 from sartor.data.pool import Pool
+from sartor.dist import World
 from sartor.errors import ConfigError, SelectionError, nearest
-from sartor.head import HeadTap
+from sartor.head import HeadTap, no_linear_head
 from sartor.precision import Precision, arithmetic, has_bf16, pick_precision
 from sartor.types import Inputs
+from sartor.undisturbed import undisturbed
 
 Array = Tensor | NDArray[Any]
 FORWARD_PARTS = frozenset({"logits", "features"})
@@ -48,8 +51,8 @@ class Scan:
 
     rows: Int64[Tensor, "n"]
     parts: Mapping[str, Any]
-    head_bias: bool = True
-    """Whether the Linear that makes the logits has a bias, so that its gradient has a bias row."""
+    bias: bool | None = True
+    """Whether the Linear that makes the logits has a bias; None where another module takes the features in."""
 
     @classmethod
     def from_arrays(
@@ -59,7 +62,7 @@ class Scan:
         features: Array | None = None,
         targets: Array | None = None,
         rows: Array | None = None,
-        head_bias: bool = True,
+        head_bias: bool | None = True,
         members: Sequence[Scan] = (),
         validation: Scan | None = None,
         labelled: Array | None = None,
@@ -107,8 +110,15 @@ class Scan:
 
     @property
     def features(self) -> Float[Tensor, "n d"]:
-        """What goes into the Linear that makes the logits."""
+        """What goes into the head: the Linear that makes the logits, or another module that was named."""
         return self._part("features")
+
+    @property
+    def head_bias(self) -> bool:
+        """Whether the head's gradient has a bias row. Raises: SelectionError: where the head is no Linear."""
+        if self.bias is None:
+            raise no_linear_head()
+        return self.bias
 
     @property
     def targets(self) -> Int64[Tensor, "n"]:
@@ -191,15 +201,19 @@ def scan(
     validation: Pool | None = None,
     channels_last: bool = True,
     precision: str = "auto",
+    workers: int = 0,
+    world: World | None = None,
 ) -> Scan:
     """Collect what `needs` names in one pass over the pool's rows: eval mode, no gradients, no augmentation.
 
     The model is left as it was: training flags, random states, buffers, gradients, hooks. Without logits or features
     among the needs it is not run at all. Features are the input of the Linear whose output is the logits; where the
-    model returns something else, name the Linear: head="classifier". Inputs go to `device`, by default the model's.
+    model returns something else, name what takes the features in: head="classifier". Inputs go to `device`, by default
+    the model's.
     Large networks run in bfloat16 where the hardware has it (at least twice as fast, docs/precision.md), unless
     precision="fp32"; what is returned is float32. `batch_size` is 128 on a CPU, whose caches larger ones overflow, and
-    1024 elsewhere, if not given.
+    1024 elsewhere, if not given. A streamed pool is read ahead by `workers` processes. The processes of a `world` run
+    whole batches each; all get what one alone would.
     Raises: ConfigError: for an unknown need or head. SelectionError: for a need that nothing supplies, samples
         without a label, outputs that are not finite or not (batch, classes), a head that cannot be found.
     """
@@ -207,41 +221,33 @@ def scan(
     if len(pool.rows) == 0:
         raise SelectionError("the pool has no rows, so there is nothing to scan; give a pool with samples.")
     parts: dict[str, Any] = {k: v for k, v in {"progress": progress, "lr": lr}.items() if v is not None}
-    head_bias = True
+    world = world or World()
+    head_bias: bool | None = True
     if wanted & FORWARD_PARTS:
         place = torch.device(device) if device is not None else _device_of(model)
         size = (128 if place.type == "cpu" else 1024) if batch_size is None else batch_size
         tap = HeadTap(model, head) if "features" in wanted else None
         try:
             with undisturbed(model), arithmetic(resolved(precision, model, pool, place), place):
-                outputs = _run(model, _batches(pool, size, place, channels_last), tap, len(pool.rows))
+                rows = pool.rows[world.shard(len(pool.rows), block=size)]
+                loader = Loader(
+                    pool, batch_size=size, seed=0, device=place, channels_last=channels_last, workers=workers
+                )
+                with closing(loader.sequential(rows, batch_size=size)) as batches:
+                    outputs = _run(model, batches, tap, len(rows))
         finally:
             if tap is not None:
                 tap.remove()
-        parts.update({name: value for name, value in outputs.items() if name in wanted})
-        head_bias = tap.bias if tap is not None else True
+        parts.update({name: world.gather_rows(outputs.get(name)) for name in sorted(wanted & FORWARD_PARTS)})
+        head_bias = world.broadcast(tap.bias) if tap is not None else True
     if "targets" in wanted:
         parts["targets"] = _targets_of(pool)
     if validation is not None and "validation" in wanted:
         options: dict[str, Any] = {"batch_size": batch_size, "device": device, "head": head}
         needs = wanted & (FORWARD_PARTS | {"targets"})
-        options |= {"channels_last": channels_last, "precision": precision}
+        options |= {"channels_last": channels_last, "precision": precision, "workers": workers, "world": world}
         parts["validation"] = scan(model, validation, needs=needs, **options)
     return Scan(pool.rows, _checked(parts, pool.rows, pool.ids_of), head_bias)
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Hold a model in eval mode without gradients; each submodule's own mode and the random states come back."""
-    modes = {module: module.training for module in model.modules()}
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        try:
-            model.eval()
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
 
 
 def forward(model: nn.Module, inputs: Inputs) -> Tensor:
@@ -251,21 +257,14 @@ def forward(model: nn.Module, inputs: Inputs) -> Tensor:
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
-def _batches(pool: Pool, batch_size: int, device: torch.device, channels_last: bool) -> Iterator[tuple[slice, Inputs]]:
-    for start in range(0, len(pool.rows), batch_size):
-        window = slice(start, min(start + batch_size, len(pool.rows)))
-        inputs = pool.gather(pool.rows[window], device)
-        if channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        yield window, inputs
-
-
-def _run(model: nn.Module, batches: Iterable[tuple[slice, Inputs]], tap: HeadTap | None, n: int) -> dict[str, Tensor]:
+def _run(model: nn.Module, batches: Iterable[Batch], tap: HeadTap | None, n: int) -> dict[str, Tensor]:
     """Fill float32 tables of logits, and of features where a tap is given."""
     tables: dict[str, Tensor] = {}
-    for window, inputs in batches:
-        logits = forward(model, inputs)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != window.stop - window.start:
+    done = 0
+    for batch in batches:
+        window, done = slice(done, done + len(batch)), done + len(batch)
+        logits = forward(model, batch.inputs)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise SelectionError(f"the model returns {shape}; a scan needs a tensor of logits, (batch, classes).")
         found = {"logits": logits} if tap is None else {"logits": logits, "features": tap.take(logits)}

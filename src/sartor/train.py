@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sartor.costs import MONITOR, Flops, Ledger, training_flops
+from sartor.data.arrays import not_finite
 from sartor.data.loader import Batch, Loader
 from sartor.data.pool import Pool
+from sartor.digest import digest
+from sartor.dist import World
 from sartor.errors import TrainingError
 from sartor.losses import correct, state_preservation, weighted_mean
 from sartor.precision import Precision, arithmetic
 from sartor.prune.masks import Masks
-from sartor.randomness import derive, reseed
+from sartor.randomness import derive, forked, reseed
 from sartor.run import Run
-from sartor.scanning import FORWARD_PARTS, Scan, forward, scan, undisturbed
+from sartor.scanning import FORWARD_PARTS, Scan, forward, scan
+from sartor.schedules import Schedule
 from sartor.types import Pruner, Subset
-
-
-def cosine(epoch: int, epochs: int) -> float:
-    """Cosine annealing per epoch: the share of the initial learning rate in `epoch` (from 0), 1 at the start."""
-    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+from sartor.undisturbed import modes, refuse_own_mode, undisturbed
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Preserved:
     reduction: str
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the weighted preservation loss of a mini-batch."""
+        """Return the weighted preservation loss of a mini-batch, or what this process' part of it adds to that."""
         positions = batch.positions.to(self.logits.device)
         stored = self.logits[positions].to(logits.device)
         keep = None if self.keep is None else self.keep[positions].to(logits.device)
-        return self.weight * state_preservation(logits, stored, keep, reduction=self.reduction)
+        return self.weight * state_preservation(logits, stored, keep, reduction=self.reduction, size=batch.size)
 
 
 @dataclass
@@ -85,24 +85,41 @@ class Trainer:
     total_steps: int
     device: torch.device
     lr: float
+    schedule: Schedule = field(default_factory=Schedule)
+    label_smoothing: float = 0.0
     pruner: Pruner | None = None
     masks: Masks | None = None
     weighting: str = "mean"
     precision: Precision = "fp32"
     scoring: Precision = "fp32"
     step: int = 0
+    lr_share: float = 1.0
     meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         self.meter = self.run.track("meter", self.meter)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of steps done."""
+        """Return the number of steps done.
+
+        Raises: TrainingError: where the last one has left weights that are not finite, so that none such are saved.
+        """
+        spoilt = [name for name, weight in self.model.named_parameters() if not bool(weight.isfinite().all())]
+        if spoilt:
+            raise TrainingError(
+                f"{spoilt[0]} is not finite after step {self.step}, whose gradient was not; lower --lr. "
+                "The last checkpoint was taken before this step."
+            )
         return {"step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the number of steps back."""
         self.step = state["step"]
+
+    @property
+    def world(self) -> World:
+        """The processes that train together."""
+        return self.run.world
 
     @property
     def densities(self) -> dict[str, float]:
@@ -114,43 +131,42 @@ class Trainer:
         """Forward and backward passes of a step."""
         return 1 if self.pruner is None else self.pruner.passes
 
-    def set_lr(self, share: float) -> float:
-        """Set every group's learning rate to a share of the initial one; return it."""
+    def set_lr(self, epoch: int) -> None:
+        """Set every group's learning rate to the share of its initial one that the schedule has for the next step."""
+        self.lr_share = self.schedule.share(epoch, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * share
-        return self.lr * share
+            group["lr"] = group.get("initial_lr", self.lr) * self.lr_share
+
+    def epoch_lr(self, epoch: int) -> float:
+        """Return the learning rate of the epoch that has just ended: the mean over its steps."""
+        return self.lr * self.schedule.mean(epoch, self.step - self.meter.steps, self.meter.steps)
 
     def train_epoch(
         self, subset: Subset, epoch: int, *, stop: int | None = None, preserved: Preserved | None = None, purpose: str
     ) -> None:
         """Train on a subset once (or on its first `stop` mini-batches), from the step at which the run stands."""
         self.model.train()
+        before = modes(self.model)
         batches = self.loader.epoch(subset, epoch, start=self.run.step, stop=stop)
-        with self.ledger.timed(purpose), self.own_randomness():
+        with self.ledger.timed(purpose), forked(self.device), closing(batches):
             for batch in self.run.steps(batches):
-                reseed(derive(self.run.seed, "forward", self.step), self.device)  # dropout and the like
+                reseed(derive(self.run.seed, self.world.own("forward"), self.step), self.device)  # dropout and the like
+                self.set_lr(epoch)
                 loss, moved = self.train_step(batch, preserved)
-                size = len(batch.rows)
-                cost = size * self.passes * training_flops(self.flops, self.densities, dense_gradient=moved)
-                self.ledger.charge(purpose, trained=size, flops=cost)
-                self.meter.loss += loss * size
-                self.meter.samples += size
+                refuse_own_mode(self.model, before)
+                cost = batch.size * self.passes * training_flops(self.flops, self.densities, dense_gradient=moved)
+                self.ledger.charge(purpose, trained=batch.size, flops=cost)
+                self.meter.loss += loss * batch.size
+                self.meter.samples += batch.size
                 self.meter.steps += 1
+            self.agree()
 
     def train_step(self, batch: Batch, preserved: Preserved | None = None) -> tuple[float, bool]:
         """Take one optimiser step; return the loss and whether the pruner used the dense gradient."""
         moving = self.pruner is not None and self.pruner.moves(self.step, self.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        value = 0.0
-        for _ in range(self.passes):
-            with self.surrounded():
-                logits = forward(self.model, batch.inputs).float()
-                losses = F.cross_entropy(logits, batch.targets, reduction="none")
-                loss = weighted_mean(losses, batch.weights, self.weighting)
-                if preserved is not None:
-                    loss = loss + preserved.loss(logits, batch)
-                value += self.finite(loss, losses, batch) / self.passes
-                (loss / self.passes).backward()
+        loss, losses = self.backward(batch, preserved)
+        value = self.finite(self.world.sum_gradients(self.model.parameters(), loss), losses, batch)
         may_step = True
         if self.pruner is not None and self.masks is not None:
             may_step = self.pruner.update(self.masks, step=self.step, total_steps=self.total_steps)
@@ -160,9 +176,35 @@ class Trainer:
         self.step += 1
         return value, moving
 
-    def own_randomness(self) -> AbstractContextManager[None]:
-        """Surround training with random states of its own; the global ones come back."""
-        return torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+    def backward(self, batch: Batch, preserved: Preserved | None) -> tuple[Tensor, Tensor]:
+        """Compute the gradients; return the loss, and each sample's own.
+
+        One of several processes has a part of the mini-batch (none, if there are fewer samples than processes): its
+        loss and gradients are what it adds to those of the whole.
+        """
+        total, each = torch.zeros((), device=self.device), torch.zeros(len(batch), device=self.device)
+        for _ in range(self.passes if len(batch) else 0):
+            with self.surrounded():
+                logits = forward(self.model, batch.inputs).float()
+                losses = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=self.label_smoothing)
+                loss = weighted_mean(losses, batch.weights, self.weighting, whole=batch.whole)
+                if preserved is not None:
+                    loss = loss + preserved.loss(logits, batch)
+                loss = loss / self.passes
+                loss.backward()
+            total += loss.detach()
+            each += losses.detach()
+        return total, each
+
+    def agree(self) -> None:
+        """Give all processes the buffers of the first; make sure that weights and masks are the same in all of them.
+
+        Raises: SartorError: where they differ, naming the processes.
+        """
+        self.world.share(self.model.buffers())
+        self.world.same("the weights", lambda: digest(dict(self.model.named_parameters())))
+        if self.masks is not None:
+            self.world.same("the masks", self.masks.digest)
 
     @contextmanager
     def surrounded(self) -> Iterator[None]:
@@ -173,13 +215,20 @@ class Trainer:
                 stack.enter_context(self.pruner.forward(self.model, self.masks))
             yield
 
-    def finite(self, loss: Tensor, losses: Tensor, batch: Batch) -> float:
-        """Return the loss as a number. Raises: TrainingError: when it is not finite, naming the samples."""
-        value = float(loss.detach())
+    def finite(self, value: float, losses: Tensor, batch: Batch) -> float:
+        """Return the loss. Raises: TrainingError: when it is not finite, naming the samples."""
         if math.isfinite(value):
             return value
-        bad = batch.rows[~losses.detach().isfinite().cpu()]
-        ids = self.loader.pool.ids_of(bad[:5] if len(bad) else batch.rows[:5])
+        rows = self.world.gather_rows(batch.rows.cpu())
+        spoilt = rows[self.world.gather_rows(not_finite(batch.inputs).cpu())]
+        if len(spoilt):
+            names = ", ".join(self.loader.pool.ids_of(spoilt[:5]))
+            raise TrainingError(
+                f"the loss is {value} at step {self.step}, for the inputs of samples {names} are not finite; mend them "
+                "or leave them out. The last checkpoint was taken before this step."
+            )
+        bad = rows[~self.world.gather_rows(losses.cpu()).isfinite()]
+        ids = self.loader.pool.ids_of(bad[:5] if len(bad) else rows[:5])
         which = f"of samples {', '.join(ids)}" if len(bad) else f"of a mini-batch with samples {', '.join(ids)}"
         raise TrainingError(
             f"the loss {which} is {value} at step {self.step}; lower --lr, or look at those samples. "
@@ -198,9 +247,11 @@ class Trainer:
                 head=head,
                 device=self.device,
                 progress=progress,
-                lr=self.optimizer.param_groups[0]["lr"],
+                lr=self.lr * self.lr_share,
                 channels_last=self.loader.channels_last,
                 precision=self.scoring,
+                workers=self.loader.workers,
+                world=self.world,
             )
         if needs & FORWARD_PARTS:
             cost = len(pool) * self.flops.masked(self.densities)
@@ -209,14 +260,22 @@ class Trainer:
 
     def evaluate(self, pool: Pool, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Return per-sample losses and correctness over a pool's rows; charged as monitoring."""
+        like = self.loader
         loader = Loader(
-            pool, batch_size=batch_size, seed=0, device=self.device, channels_last=self.loader.channels_last
+            pool,
+            batch_size=batch_size,
+            seed=0,
+            device=self.device,
+            channels_last=like.channels_last,
+            workers=like.workers,
         )
+        rows = pool.rows[self.world.shard(len(pool.rows), block=batch_size)]
         losses, hits = [], []
         with self.ledger.timed(MONITOR), undisturbed(self.model):
-            for batch in loader.sequential(pool.rows, batch_size=batch_size):
+            for batch in loader.sequential(rows, batch_size=batch_size):
                 logits = forward(self.model, batch.inputs).float()
                 losses.append(F.cross_entropy(logits, batch.targets, reduction="none").cpu())
                 hits.append(correct(logits, batch.targets).cpu())
         self.ledger.charge(MONITOR, forward=len(pool), flops=len(pool) * self.flops.masked(self.densities))
-        return torch.cat(losses), torch.cat(hits)
+        gathered = [self.world.gather_rows(torch.cat(found) if found else None) for found in (losses, hits)]
+        return gathered[0], gathered[1]

@@ -7,10 +7,11 @@ import dataclasses
 import json
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -20,14 +21,15 @@ from sartor.cli.display import forecast_lines, outcome_line
 from sartor.cli.options import command, differing, parse_options
 from sartor.comparison import Job, load, model_for, plan_jobs, run_jobs
 from sartor.errors import ConfigError, ResumeError, SartorError, Stopped, check_choice, check_range
-from sartor.files import read_json, write_json
+from sartor.files import make_folder, read_object, set_aside, write_json
 from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, check_arms
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.setup import pick_device, prepare_data
 from sartor.recipes.swast import SWaST
 from sartor.registry import parse
 from sartor.report import write_report
-from sartor.run import refuse_other_configuration
+from sartor.run_folder import refuse_other_configuration
+from sartor.torchrun import refuse_company
 
 MATCHED = "swast-cut"
 
@@ -45,11 +47,12 @@ class Compare:
     """What to compare, on what, and where to keep it."""
 
     data: str = "digits"
-    """Data set (sartor list datasets)."""
+    """Data set (sartor list datasets), or a folder of pictures, a .csv, .jsonl or .npz file."""
     root: Path | None = None
-    """Folder that holds the data set's files."""
+    """Folder that holds the files of a data set given by name, or its one file."""
     model: str = "cnn"
-    """Network, with options: cnn(width=16) (sartor list models)."""
+    """Network, with options: cnn(width=16), timm:NAME, torchvision:NAME; your own as package.module:factory or
+    file.py:factory (sartor list models)."""
     out: Path = Path("runs/compare")
     """Folder of all runs and of the report; the same command goes on where it stopped, another one adds its runs."""
     arms: tuple[str, ...] | None = None
@@ -68,6 +71,8 @@ class Compare:
     """Runs at the same time, one process each."""
     threads: int = 1
     """CPU threads of each run."""
+    workers: int = 0
+    """Processes of each run that read streamed data ahead; their number changes no result."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dry_run: bool = False
@@ -77,7 +82,9 @@ class Compare:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, run all, report."""
-    options = parse_options(Compare, arguments, prog="sartor compare", description="Run SWaST beside its controls.")
+    refuse_company("sartor compare", "start it without, and with --jobs N for N runs at the same time")
+    about = {"prog": "sartor compare", "description": "Run SWaST beside its controls."}
+    options = parse_options(Compare, arguments, **about, recipe=SWaST.name)
     base = SWaST(**{f.name: getattr(options.recipe, f.name) for f in dataclasses.fields(SWaST)})
     check(options, base)
     jobs = plan(options, base)
@@ -109,6 +116,7 @@ def check(options: Compare, base: SWaST) -> None:
     check_range("seeds", options.seeds, 1, float("inf"), high_open=True)
     check_range("jobs", options.jobs, 1, float("inf"), high_open=True)
     check_range("threads", options.threads, 1, os.cpu_count() or 1)
+    check_range("workers", options.workers, 0, float("inf"), high_open=True)
     for noise in options.noise:
         check_range("noise", noise, 0, 1, high_open=True)
     arms = arms_of(options)
@@ -139,7 +147,7 @@ def plan(options: Compare, base: SWaST) -> list[Job]:
     """List the runs."""
 
     def describe(job: Job) -> str:
-        places = {name: getattr(options, name) for name in ("data", "root", "model", "device", "threads")}
+        places = {name: getattr(options, name) for name in ("data", "root", "model", "device", "threads", "workers")}
         given = {name: value for name, value in places.items() if value != getattr(Compare(), name)}
         return command(f"sartor train {job.recipe.name}", given | differing(job.recipe) | {"out": job.folder})
 
@@ -156,6 +164,7 @@ def plan(options: Compare, base: SWaST) -> list[Job]:
         match_arm=options.match_arm or MATCHED,
         device=options.device,
         threads=options.threads,
+        workers=options.workers,
         describe=describe,
     )
 
@@ -163,7 +172,7 @@ def plan(options: Compare, base: SWaST) -> list[Job]:
 def prepare_folder(options: Compare, base: SWaST) -> None:
     """Write compare.json; a folder that holds a comparison already keeps its arms, seeds and noise levels too."""
     path = options.out / "compare.json"
-    known = read_json(path) if path.exists() else {}
+    known = known_of(path)
     if options.out.exists() and not path.exists():
         places = options.out.iterdir() if options.out.is_dir() else [options.out]
         strangers = [place.name for place in places if not place.name.startswith((".", "noise-"))]
@@ -171,10 +180,7 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
             raise ResumeError(
                 f"{options.out} exists and holds {strangers[0]}, but no comparison; choose another --out."
             )
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SartorError(f"{options.out} cannot be made ({error.strerror}); choose another --out.") from error
+    make_folder(options.out)
     again = command("sartor compare", differing(options, leave_out=("recipe",)) | differing(base))
     arms = set(known.get("arms", [])) | set(arms_of(options))
     fixed = {"data": options.data, "model": options.model} | dataclasses.asdict(base)
@@ -191,6 +197,27 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
         "commands": list(dict.fromkeys([*known.get("commands", []), again])),
     }
     write_json(path, merged)
+
+
+def known_of(path: Path) -> dict[str, Any]:
+    """Read compare.json, {} where there is none. One that is damaged is set aside: all but its list of runs is there."""
+    if not path.exists():
+        return {}
+    try:
+        known = read_object(path)
+    except SartorError:
+        known = {}
+    lists = [known.get(name) for name in ("arms", "seeds", "noises", "commands")]
+    sound = isinstance(known.get("options"), dict) and all(isinstance(each, list) for each in lists)
+    if sound and all(str(arm).partition("(")[0] in ARMS for arm in known["arms"]):
+        return known
+    warnings.warn(
+        f"{path} is damaged and written anew for this command; the runs are untouched. If other commands added arms, "
+        "seeds or noise levels here, give them again to list those.",
+        stacklevel=2,
+    )
+    set_aside(path)
+    return {}
 
 
 def execute(jobs: Sequence[Job], workers: int) -> int:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
+from sartor.dist import World
 from sartor.recipes.forecast import Forecast
 
 
+@contextlib.contextmanager
+def printed_by(world: World) -> Iterator[None]:
+    """Let only the first of several processes print and warn."""
+    if world.first:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def epoch_line(line: dict[str, Any], seconds: float) -> str:
-    """Return one line for an epoch or a selection."""
+    """Return one line for an epoch, a selection, or for where a run goes on."""
+    if line["kind"] == "continued":
+        return f"going on from {line['checkpoint']}: {line['epoch']} epochs and {line['step']} steps are done"
     if line["kind"] == "selection":
         noise = "" if line["noise_ratio"] is None else f", {100 * line['noise_ratio']:.1f} % of its labels wrong"
         return f"        selected {line['k']} samples{noise}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
-from sartor.errors import ConfigError, SartorError, Stopped, nearest
+from sartor.errors import ConfigError, SartorError, Stopped, nearest, show_note
+from sartor.memory import shortage
+from sartor.signals import interrupt, signals
+from sartor.torchrun import speaks
 from sartor.version import __version__
 
 COMMANDS = {
@@ -16,6 +20,8 @@ COMMANDS = {
     "compare": "run a recipe beside its controls, over seeds and noise levels, then report",
     "report": "make tables, figures and one HTML page from run folders",
     "list": "list selectors, samplers, pruners, models, data sets and recipes",
+    "data": "fetch a data set from its original address (sartor data get cifar10)",
+    "inspect": "tell what is in a data set, what may be wrong with it, and what training on it would cost",
 }
 DONE, WRONG_INPUT, RESUMABLE = 0, 2, 75
 
@@ -27,23 +33,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     if "" not in sys.path:
         sys.path.insert(0, "")  # so that package.module:name finds modules of the current folder, as python -m does
-    warnings.showwarning = lambda message, *_, **__: print(f"sartor: note: {message}", file=sys.stderr)
+    warnings.showwarning = show_note
     try:
-        return dispatch(arguments)
+        with signals(interrupt, signal.SIGTERM):  # a run that is under way saves
+            return dispatch(arguments)
     except Stopped as stop:
-        print(f"\nsartor: {stop} Give the same command again to go on.", file=sys.stderr)
+        tell(stop, f"\nsartor: {stop} Give the same command again to go on.")
         return RESUMABLE
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print("\nsartor: interrupted. Give the same command again to go on.", file=sys.stderr)
+        if speaks():
+            print("\nsartor: interrupted. Give the same command again to go on.", file=sys.stderr)
         return RESUMABLE
     except SartorError as error:
         if debug:
             raise
-        print(f"sartor: {error}", file=sys.stderr)
+        tell(error, f"sartor: {error}")
         return WRONG_INPUT
+    except (OSError, MemoryError, RuntimeError) as error:
+        line = failure(error)
+        if debug or line is None:
+            raise
+        print(f"sartor: {line}", file=sys.stderr)
+        return WRONG_INPUT
+
+
+def failure(error: Exception) -> str | None:
+    """Return one line for what the system refuses, files or memory; None for a fault of the program."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}. Mend that, then give the same command again."
+    found = shortage(error)
+    return None if found is None else f"{found}; lower --batch-size or --jobs, or use a smaller --model."
+
+
+def tell(error: SartorError, line: str) -> None:
+    """Print an error, unless another process of the same training has said it."""
+    if not error.told:
+        print(line, file=sys.stderr)
 
 
 def dispatch(arguments: list[str]) -> int:

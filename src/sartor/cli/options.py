@@ -19,20 +19,38 @@ from sartor.errors import ConfigError
 C = TypeVar("C")
 BOX = "╭╮╰╯│─|+ \t"
 COMMON = "--config FILE.yaml reads options from a file, flags override it; --debug shows the trace of an error."
+PRESET = "--preset NAME takes published settings (sartor list presets), which all others override."
+TRAINING = "--training paper|strong takes the training options of that name, which override a preset."
 RULE = re.compile(r"[-─│|+ ]+")
 
 
-def parse_options(kind: type[C], arguments: Sequence[str], *, prog: str, description: str) -> C:
-    """Parse flags into the dataclass `kind`; `--config FILE.yaml` gives values that flags override.
+def parse_options(
+    kind: type[C], arguments: Sequence[str], *, prog: str, description: str, recipe: str | None = None
+) -> C:
+    """Parse flags into the dataclass `kind`: they override `--config FILE.yaml`, this `--training NAME` (which the file
+    may name too), and this `--preset NAME`. Presets and trainings are known where a `recipe` is named; presets must be
+    for it.
 
     Raises: ConfigError: one line, with the nearest flag suggested; SystemExit: after `--help`.
     """
-    rest, config = split_config(list(arguments))
-    given = [] if config is None else as_flags(read_yaml(config))
+    rest, config = take_option(arguments, "--config", "file")
+    given = [] if config is None else as_flags(read_yaml(Path(config)))
+    words = [description, COMMON]
+    if recipe is not None:
+        from sartor.recipes.presets import PRESETS
+        from sartor.recipes.training import training_options
+
+        rest, preset = take_option(rest, "--preset", "name")
+        given, in_file = take_option(given, "--training", "name")
+        rest, training = take_option(rest, "--training", "name")
+        name = in_file if training is None else training
+        published = {} if preset is None else PRESETS.values(preset, recipe)
+        given = as_flags(published | ({} if name is None else training_options(name))) + given
+        words += [PRESET, TRAINING]
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
-            return tyro.cli(kind, args=[*given, *rest], prog=prog, description=f"{description}\n\n{COMMON}")
+            return tyro.cli(kind, args=[*given, *rest], prog=prog, description="\n\n".join(words))
     except SystemExit as end:
         if end.code in (0, None):
             raise
@@ -52,16 +70,27 @@ def one_line(box: str, prog: str) -> str:
     return f"{text.rstrip('.')}. See {prog} --help."
 
 
-def split_config(arguments: list[str]) -> tuple[list[str], Path | None]:
-    """Take `--config FILE` out of the arguments."""
-    for index, argument in enumerate(arguments):
-        if argument == "--config":
-            if index + 1 == len(arguments):
-                raise ConfigError("--config needs a file; write --config FILE.yaml.")
-            return arguments[:index] + arguments[index + 2 :], Path(arguments[index + 1])
-        if argument.startswith("--config="):
-            return arguments[:index] + arguments[index + 1 :], Path(argument.partition("=")[2])
-    return arguments, None
+def take_option(arguments: Sequence[str], flag: str, kind: str) -> tuple[list[str], str | None]:
+    """Take `--flag VALUE` or `--flag=VALUE` out of the arguments; `kind` says what the value is.
+
+    Raises: ConfigError: where there is no value, or more than one.
+    """
+    rest: list[str] = []
+    found: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == flag:
+            following = next(words, None)
+            if following is None:
+                raise ConfigError(f"{flag} needs a {kind}; write {flag} {kind.upper()}.")
+            found.append(following)
+        elif word.startswith(f"{flag}="):
+            found.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    if len(found) > 1:
+        raise ConfigError(f"{flag} is given {len(found)} times; give it once.")
+    return rest, found[0] if found else None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

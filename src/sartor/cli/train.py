@@ -12,11 +12,14 @@ from typing import Any
 import torch
 import tyro
 
-from sartor.cli.display import epoch_line, forecast_lines
-from sartor.cli.options import command, differing, parse_options
+from sartor.cli.display import epoch_line, forecast_lines, printed_by
+from sartor.cli.options import command, differing, parse_options, take_option
 from sartor.comparison import Forecaster, load, model_for
+from sartor.dist import joined
 from sartor.errors import ConfigError, check_range
+from sartor.recipes.arms import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.presets import PRESETS
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import prepare_data
 from sartor.registry import RECIPES
@@ -27,17 +30,20 @@ class Where:
     """On what to train, and where to keep it."""
 
     data: str = "digits"
-    """Data set (sartor list datasets)."""
+    """Data set (sartor list datasets), or a folder of pictures, a .csv, .jsonl or .npz file."""
     root: Path | None = None
-    """Folder that holds the data set's files."""
+    """Folder that holds the files of a data set given by name, or its one file."""
     model: str = "cnn"
-    """Network, with options: cnn(width=16); package.module:factory for your own (sartor list models)."""
+    """Network, with options: cnn(width=16), timm:NAME, torchvision:NAME; your own as package.module:factory or
+    file.py:factory (sartor list models)."""
     out: Path | None = None
     """Run folder, runs/RECIPE-DATA-SEED if not given; the same command and folder go on where a run stopped."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     threads: int = 1
     """CPU threads of this process."""
+    workers: int = 0
+    """Processes that read streamed data ahead; their number changes no result."""
     save_every: float = 60.0
     """Seconds between two checkpoints."""
     dry_run: bool = False
@@ -45,28 +51,39 @@ class Where:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse the flags of one recipe and train."""
+    """Train in this process, or in all that torchrun started, of which the first one prints."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"usage: sartor train RECIPE [OPTIONS]; RECIPE is {' or '.join(RECIPES)}; each has its own --help")
+        return 0
+    with joined() as world, printed_by(world):
+        return train(*parse(arguments))
+
+
+def parse(arguments: Sequence[str]) -> tuple[Where, Recipe]:
+    """Parse the flags of one recipe; a preset alone names its recipe."""
     if not arguments or arguments[0].startswith("-"):
-        if arguments and arguments[0] in ("-h", "--help"):
-            print(f"usage: sartor train RECIPE [OPTIONS]; RECIPE is {' or '.join(RECIPES)}; each has its own --help")
-            return 0
-        raise ConfigError(f"name a recipe first: sartor train RECIPE ...; known: {', '.join(RECIPES)}.")
+        preset = take_option(arguments, "--preset", "name")[1]
+        if preset is None:
+            raise ConfigError(f"name a recipe first: sartor train RECIPE ...; known: {', '.join(RECIPES)}.")
+        arguments = [PRESETS[preset].recipe, *arguments]
     name = arguments[0]
     kind: Any = RECIPES[name]
     nested = ("recipe", tyro.conf.OmitArgPrefixes[kind], field(default_factory=kind))  # type: ignore[misc]
     options = dataclasses.make_dataclass("Train", [nested], bases=(Where,), frozen=True, kw_only=True)
-    parsed: Any = parse_options(options, arguments[1:], prog=f"sartor train {name}", description=RECIPES.describe(name))
-    return train(parsed, parsed.recipe)
+    about = {"prog": f"sartor train {name}", "description": RECIPES.describe(name)}
+    parsed: Any = parse_options(options, arguments[1:], **about, recipe=name)
+    return parsed, parsed.recipe
 
 
 def train(where: Where, recipe: Recipe) -> int:
     """Train, printing a line an epoch and the results; or print the forecast only."""
     check_range("threads", where.threads, 1, float("inf"), high_open=True)
     check_range("save_every", where.save_every, 0, float("inf"))
+    check_range("workers", where.workers, 0, float("inf"), high_open=True)
     torch.set_num_threads(where.threads)
     root = None if where.root is None else str(where.root)
     splits = load(where.data, root)
-    out = where.out or Path("runs") / f"{recipe.name}-{where.data}-{recipe.seed}"
+    out = where.out or Path("runs") / f"{recipe.name}-{arm_folder(where.data)}-{recipe.seed}"
     model = model_for(splits, where.model, recipe.seed)
     if where.dry_run:
         recipe.check_data(model, prepare_data(recipe, splits.train, splits.test, splits.augment))
@@ -85,6 +102,7 @@ def train(where: Where, recipe: Recipe) -> int:
         device=where.device,
         augment=splits.augment,
         save_every=where.save_every,
+        workers=where.workers,
         labels={"data": where.data, "model": where.model, "command": again},
         listener=lambda line: print(epoch_line(line, time.monotonic() - started), flush=True),
     )

@@ -109,7 +109,7 @@ class Dense(Recipe):
         state = run.track("coreset", Coreset(all_of(data.train)))
         for epoch in run.epochs(len(slots), "train"):
             slot = slots[epoch]
-            lr = trainer.set_lr(self.lr_share(epoch, len(slots)))
+            trainer.set_lr(epoch)
             if sampler is not None and slot.draws and state.drawn < epoch:
                 rows, source = data.train.rows, run.generator("sample", epoch)
                 drawn = sampler.sample(rows, slot.size, generator=source, targets=data.train.targets_of(rows))
@@ -120,5 +120,5 @@ class Dense(Recipe):
             if slot.size:
                 purpose = self.purpose_of(slot, state.drawn >= 0)
                 trainer.train_epoch(state.subset, epoch, stop=slot.stop, purpose=purpose)
-            watch.epoch(epoch, len(slots), lr)
+            watch.epoch(epoch, len(slots), trainer.epoch_lr(epoch))
         return state.subset

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,7 @@ from sartor.errors import ConfigError
 from sartor.precision import arithmetic, pick_precision
 from sartor.randomness import generator
 from sartor.recipes.timetable import count_steps
+from sartor.scanning import FORWARD_PARTS, scan
 from sartor.scanning import forward as call
 
 if TYPE_CHECKING:
@@ -61,8 +63,37 @@ def mask_densities(recipe: Recipe, model: nn.Module) -> tuple[dict[str, float], 
     return masks.densities(), masks.total() - masks.kept()
 
 
+Choosing = Callable[[int, int], float]
+"""The FLOPs of a selector's own arithmetic when it chooses k of n samples."""
+
+
+def nothing(n: int, k: int) -> float:
+    """Count no FLOPs for choosing k of n samples."""
+    return 0.0
+
+
+def selector_arithmetic(recipe: Recipe, model: nn.Module, pool: Pool) -> Choosing:
+    """Return how to count the own arithmetic of the recipe's selector; one sample of the pool is passed through."""
+    make = getattr(recipe, "make_selector", None)
+    selector = None if make is None else make()
+    count = getattr(selector, "arithmetic", None)
+    if selector is None or count is None:
+        return nothing
+    needs = selector.needs & FORWARD_PARTS
+    seen = scan(model, pool.only(pool.rows[:1]), needs=needs, head=getattr(recipe, "head", None))
+    classes, features = (seen.parts[part].shape[1] if seen.has(part) else 0 for part in ("logits", "features"))
+    return partial(count, classes=classes, features=features)
+
+
 def forecast(
-    recipe: Recipe, n: int, flops: Flops, densities: Mapping[str, float], *, parameters: int = 0, removed: int = 0
+    recipe: Recipe,
+    n: int,
+    flops: Flops,
+    densities: Mapping[str, float],
+    *,
+    choosing: Choosing = nothing,
+    parameters: int = 0,
+    removed: int = 0,
 ) -> Forecast:
     """Add up what a recipe does on a training pool of n samples; equals the ledger of the run."""
     slots = recipe.timetable(n)
@@ -81,6 +112,8 @@ def forecast(
         if slot.draws and scans_all:
             costs["select"] = costs.get("select", 0.0) + n * forward
             scanned += n
+        if slot.draws and (own := choosing(n, slot.size)):
+            costs["select"] = costs.get("select", 0.0) + own
         if slot.draws and scans_subset:
             costs["preserve"] = costs.get("preserve", 0.0) + slot.size * forward
             scanned += slot.size
@@ -106,7 +139,15 @@ def forecast(
     )
 
 
-def match_cost(recipe: Recipe, n: int, flops: Flops, densities: Mapping[str, float], target: float) -> Recipe:
+def match_cost(
+    recipe: Recipe,
+    n: int,
+    flops: Flops,
+    densities: Mapping[str, float],
+    target: float,
+    *,
+    choosing: Choosing = nothing,
+) -> Recipe:
     """Return the recipe whose length brings its total FLOPs nearest to `target`.
 
     The length is what `recipe.lengthened` sets: epochs, or optimiser steps for all data without a pruner.
@@ -114,7 +155,7 @@ def match_cost(recipe: Recipe, n: int, flops: Flops, densities: Mapping[str, flo
     """
 
     def cost(length: int) -> float:
-        return forecast(recipe.lengthened(length), n, flops, densities).flops
+        return forecast(recipe.lengthened(length), n, flops, densities, choosing=choosing).flops
 
     low = high = recipe.fewest_epochs
     if cost(low) > 2 * target:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from sartor.costs import MONITOR
 from sartor.data.pool import LabelNoise, Pool
+from sartor.digest import digest
 from sartor.errors import TrainingError
 from sartor.files import read_json
 from sartor.prune.masks import Masks
@@ -94,7 +94,8 @@ class Watch:
         return measured
 
     def selection(self, epoch: int, subset: Subset) -> None:
-        """Log a selection and write its ids and weights to `subsets/`."""
+        """Log a selection and write its ids and weights to `subsets/`; all processes must have made the same."""
+        self.trainer.world.same("the subsets", lambda: digest(as_tensors(subset)))
         pool = self.data.train
         targets = pool.targets_of(subset.rows)
         self.trainer.run.log(
@@ -104,13 +105,18 @@ class Watch:
             noise_ratio=self.noise_ratio(subset),
             class_counts=torch.bincount(targets, minlength=pool.classes or 0).tolist(),
         )
+        self.keep(epoch, subset)
+
+    def keep(self, epoch: int, subset: Subset) -> None:
+        """Write the ids and weights of a selection to `subsets/`."""
+        pool = self.data.train
         content = {
             "epoch": epoch,
             "scale": subset.scale,
             "ids": pool.ids_of(subset.rows),
             "weights": subset.weights.tolist(),
         }
-        self.trainer.run.write(f"subsets/epoch-{epoch:04d}.json", content)
+        self.trainer.run.write(subset_file(epoch), content)
 
     def noise_ratio(self, subset: Subset) -> float | None:
         """Share of the subset's labels that are wrong; None where no label was made wrong."""
@@ -122,19 +128,14 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def as_tensors(subset: Subset) -> dict[str, Tensor]:
+    """Return what a subset is told by: rows and weights."""
+    return {"rows": subset.rows, "weights": subset.weights}
+
+
 def mean_or_none(values: Tensor) -> float | None:
     """Return the mean; None of an empty or non-finite set."""
     return finite(float(values.double().mean())) if len(values) else None
-
-
-def digest(tensors: dict[str, Tensor]) -> str:
-    """Return a SHA-256 over names, types, shapes and values."""
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        total.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return total.hexdigest()
 
 
 def density_by_layer(model: nn.Module, masks: Masks | None) -> dict[str, float]:
@@ -144,7 +145,7 @@ def density_by_layer(model: nn.Module, masks: Masks | None) -> dict[str, float]:
 
 
 def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subset, labels: dict[str, Any]) -> Result:
-    """Write the network, the masks, the ledger and, last of all, the results."""
+    """Write the network, the masks, the last selection, the ledger and, last of all, the results."""
     model, masks, ledger = trainer.model, trainer.masks, trainer.ledger
     last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
     refuse_divergence(model, last)
@@ -152,6 +153,9 @@ def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subse
     run.write("model.safetensors", save(state))
     if masks is not None:
         run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
+    selected = last_selection(run)
+    if selected is not None:
+        watch.keep(selected, subset)  # once more: a file that was damaged meanwhile is mended so
     run.write("ledger.json", ledger.to_json())
     evaluated = [line for line in run.metrics if "test_accuracy" in line]
     parameters = sum(p.numel() for p in model.parameters())
@@ -184,35 +188,62 @@ def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subse
         "digest": {
             "weights": digest(state),
             "masks": None if masks is None else masks.digest(),
-            "subset": digest({"rows": subset.rows, "weights": subset.weights}),
+            "subset": digest(as_tensors(subset)),
         },
     }
-    run.write("results.json", results)
+    results = run.world.broadcast(results)
+    run.finish(results)
     return Result(model.eval(), masks, subset, run.metrics, results)
 
 
 def refuse_divergence(model: nn.Module, last: dict[str, Any]) -> None:
     """Raise TrainingError where the last step, whose own loss was finite, left the network useless."""
     bad = [name for name, parameter in model.named_parameters() if not bool(parameter.isfinite().all())]
-    bad += [name for name in ("test_loss", "validation_loss") if name in last and last[name] is None]
     if bad:
         raise TrainingError(f"{bad[0]} is not finite after the last step; the training diverged. Lower --lr.")
+    blind = [name for name in ("test_loss", "validation_loss") if name in last and last[name] is None]
+    if blind:
+        raise TrainingError(
+            f"{blind[0]} is not finite after the last step, though all weights are: the training diverged, or a sample "
+            "there is spoilt. Lower --lr, or look at the samples."
+        )
 
 
 def recall(folder: Path, run: Run, model: nn.Module, data: Data) -> Result:
     """Read a finished run back: the network into `model`, its masks, the subset of the last selection."""
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    stored = folder / "masks.safetensors"
-    masks = Masks(model, load_file(stored)) if stored.exists() else None
+    selected = last_selection(run)
+    state, kept, chosen = run.world.broadcast(read_back(folder, selected) if run.world.first else ({}, None, None))
+    model.load_state_dict(state)
+    masks = None if kept is None else Masks(model, kept)
     subset = Subset.of(data.train.rows)
-    selections = sorted((folder / "subsets").glob("*.json"))
-    if selections:
-        chosen = read_json(selections[-1])
+    if chosen is not None:
         places = {name: row for row, name in enumerate(data.train.ids)}
         rows = torch.tensor([places[name] for name in chosen["ids"]])
         subset = Subset(rows, torch.tensor(chosen["weights"]), chosen["scale"])
     assert run.results is not None
     return Result(model.eval(), masks, subset, run.metrics, run.results)
+
+
+def last_selection(run: Run) -> int | None:
+    """Return the epoch of the last selection; None where nothing was selected."""
+    return next((line["epoch"] for line in reversed(run.metrics) if line["kind"] == "selection"), None)
+
+
+def subset_file(epoch: int) -> str:
+    """Name the file that holds a selection."""
+    return f"subsets/epoch-{epoch:04d}.json"
+
+
+def read_back(
+    folder: Path, selected: int | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, dict[str, Any] | None]:
+    """Read a finished run's weights, its masks (if it has any), and its last selection (if there was one)."""
+    masks = folder / "masks.safetensors"
+    return (
+        load_file(folder / "model.safetensors"),
+        load_file(masks) if masks.exists() else None,
+        None if selected is None else read_json(folder / subset_file(selected)),
+    )
 
 
 def pool_summary(pool: Pool | None) -> dict[str, Any] | None:

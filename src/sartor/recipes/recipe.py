@@ -15,14 +15,28 @@ from torch import nn
 
 from sartor.data.augment import Augment
 from sartor.data.loader import even_sizes
+from sartor.dist import joined
 from sartor.errors import ConfigError, check_choice, check_kind, check_range
 from sartor.losses import WEIGHTINGS
+from sartor.memory import enough_memory
 from sartor.precision import PRECISIONS
+from sartor.recipes.optimizing import check_norms
 from sartor.recipes.outcome import Result, Watch, conclude, pool_summary, recall
-from sartor.recipes.setup import AUGMENTS, Data, check_model, note_machine, pick_device, prepare_data, prepare_trainer
+from sartor.recipes.setup import (
+    AUGMENTS,
+    Data,
+    check_model,
+    check_reading,
+    note_machine,
+    pick_device,
+    prepare_data,
+    prepare_trainer,
+)
 from sartor.recipes.timetable import Slot
+from sartor.recipes.training import training_options
 from sartor.run import Run
-from sartor.train import Trainer, cosine
+from sartor.schedules import SCHEDULES
+from sartor.train import Trainer
 from sartor.types import Pruner, Subset
 
 
@@ -37,19 +51,30 @@ class Recipe(ABC):
     batch_size: int = 128
     """Samples in a mini-batch; an epoch is cut evenly into round(k / batch_size) of them."""
     lr: float = 0.05
-    """Initial learning rate."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """How the learning rate falls, epoch by epoch."""
+    """Initial learning rate; for one-cycle, the highest."""
+    schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
+    """How the learning rate moves: down by a cosine, epoch by epoch; up and down by two lines, step by step; or not."""
+    peak_at: float = 0.2
+    """Share of the optimiser steps after which one-cycle is at its highest."""
+    bias_lr: float = 1.0
+    """Factor of the learning rate for the shifts of normalisation layers; their decay does not grow with it."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Optimiser; sgd is with Nesterov momentum."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 5e-4
     """Weight decay."""
+    decay_norms: bool = True
+    """Whether the scales and shifts of normalisation layers decay too."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes in the training loss; selectors and evaluations see none."""
     weighting: Literal["mean", "batch", "none"] = "mean"
     """How a subset's weights enter the loss: unbiased mean, normalised in each batch, or ignored."""
-    augment: Literal["auto", "none", "crop", "flip", "crop+flip"] = "auto"
-    """Augmentation while training; auto is the data set's own."""
+    augment: Literal["auto", "none", "crop", "flip", "crop+flip", "alternate", "crop+alternate", "auto+alternate"] = (
+        "auto"
+    )
+    """Augmentation while training; auto is the data set's own; with alternate, an image is mirrored in every other
+    epoch."""
     holdout: float = 0.1
     """Share of the training data cut off first, kept clean, and only watched (validation)."""
     noise: float = 0.0
@@ -83,14 +108,23 @@ class Recipe(ABC):
         check_range("momentum", self.momentum, 0, 1, high_open=True)
         if self.optimizer != "sgd" and self.momentum != Recipe.momentum:
             raise ConfigError(f"momentum is for sgd and has no effect with {self.optimizer}; leave it out.")
+        if self.schedule != "one-cycle" and self.peak_at != Recipe.peak_at:
+            raise ConfigError(
+                f"peak_at is for schedule one-cycle and has no effect with {self.schedule}; leave it out."
+            )
         check_range("weight_decay", self.weight_decay, 0, math.inf, high_open=True)
+        if not self.decay_norms and self.weight_decay == 0:
+            raise ConfigError("decay_norms has no effect where nothing decays; leave it out or give a weight_decay.")
+        check_range("peak_at", self.peak_at, 0, 1, high_open=True)
+        check_range("bias_lr", self.bias_lr, 0, math.inf, low_open=True, high_open=True)
+        check_range("label_smoothing", self.label_smoothing, 0, 1, high_open=True)
         check_range("holdout", self.holdout, 0, 1, high_open=True)
         check_range("noise", self.noise, 0, 1, high_open=True)
         check_range("probe", self.probe, 0, math.inf, high_open=True)
-        check_choice("schedule", self.schedule, ("cosine", "constant"))
+        check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("optimizer", self.optimizer, ("sgd", "adam", "adamw"))
         check_choice("weighting", self.weighting, WEIGHTINGS)
-        check_choice("augment", self.augment, ("auto", *AUGMENTS))
+        check_choice("augment", self.augment, ("auto", *AUGMENTS, "auto+alternate"))
         check_choice("noise_kind", self.noise_kind, ("other", "any"))
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("scoring", self.scoring, PRECISIONS)
@@ -111,10 +145,19 @@ class Recipe(ABC):
     def check_data(self, model: nn.Module, data: Data) -> None:
         """Raise an error for what could only fail later, before anything is written."""
         check_model(model, data)
-        slots = [slot for slot in self.timetable(len(data.train)) if slot.size]
-        norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-        if norms and min(min(even_sizes(slot.size, self.batch_size)) for slot in slots) == 1:
-            raise ConfigError("a mini-batch would hold one sample, which batch norm cannot train on; use more samples.")
+        check_norms(self, model)
+        self.check_batches(model, len(data.train))
+
+    def check_batches(self, model: nn.Module, n: int, processes: int = 1) -> None:
+        """Raise ConfigError where batch norm would train on one sample: a mini-batch, or a process' part of one."""
+        if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+            return
+        sizes = {size for slot in self.timetable(n) if slot.size for size in even_sizes(slot.size, self.batch_size)}
+        if any(1 in (size // processes, -(-size // processes)) for size in sizes):
+            what, cure = "a mini-batch would hold one sample", "use more samples"
+            if processes > 1:
+                what, cure = "a process would have one sample of a mini-batch", "use larger batches or fewer processes"
+            raise ConfigError(f"{what}, which batch norm cannot train on; {cure}.")
 
     def make_pruner(self) -> Pruner | None:
         """Make the pruner; None where the network stays dense."""
@@ -128,13 +171,14 @@ class Recipe(ABC):
         """Name the ledger's purpose for an epoch's training; `started` = a subset has been drawn."""
         return "train"
 
-    def lr_share(self, epoch: int, epochs: int) -> float:
-        """Return the share of the initial learning rate in an epoch."""
-        return cosine(epoch, epochs) if self.schedule == "cosine" else 1.0
-
     def lengthened(self, length: int) -> Self:
         """Return the same recipe of another length, for matching costs: with so many epochs."""
         return self.with_options(epochs=length)
+
+    @classmethod
+    def strong(cls, **options: Any) -> Self:
+        """Make the recipe with the strong training (docs/training.md) for those of its options that are not given."""
+        return cls(**{**training_options("strong"), **options})
 
     def with_options(self, **options: Any) -> Self:
         """Return the same recipe with other options."""
@@ -153,35 +197,50 @@ class Recipe(ABC):
         labels: dict[str, Any] | None = None,
         listener: Callable[[dict[str, Any]], None] | None = None,
         stopping: Callable[[], bool] | None = None,
+        workers: int = 0,
     ) -> Result:
         """Train `model` in place and return what came of it.
 
         The network comes back in eval mode. `train` and `test` are Pools, pairs (inputs, targets) of tensors or arrays,
         or map-style Datasets. With `out`, everything is kept in that folder, and the same call goes on where an
         interrupted one stopped, bit for bit. `augment` is what `augment="auto"` means; `labels` are written into the
-        results as they are; `listener` is called with every line of the metrics; when `stopping` says so, the run
-        saves and stops as after a signal.
+        results as they are; `listener` is called with every line of the metrics, and where a run goes on first with one
+        of the kind "continued"; when `stopping` says so, the run saves and stops as after a signal. `workers` processes
+        read streamed data ahead; their number changes nothing.
+        Processes that torchrun started train it together (docs/two-processes.md); the first one calls the listener.
         Raises: SartorError: for data, options or a folder that do not fit; Stopped: after a signal.
         """
-        chosen = pick_device(device)
-        data = prepare_data(self, train, test, augment)
-        self.check_data(model.to(chosen), data)
-        folder = None if out is None else Path(out)
-        with Run(folder, self.configuration(model, data), seed=self.seed, save_every=save_every) as run:
-            run.listener, run.stopping = listener, stopping
-            if run.results is not None and folder is not None:
-                return recall(folder, run, model, data)
-            note_machine(run, chosen)
-            if data.train.noise is not None:
-                run.write("noise.json", data.train.noise.to_json(data.train))
-            trainer = prepare_trainer(self, run, model, data, chosen)
-            watch = Watch(trainer, data, every=self.evaluate_every, probe=self.probe)
-            subset = self.program(trainer, data, watch)
-            if trainer.pruner is not None and trainer.masks is not None:
-                trainer.pruner.finish(model, trainer.masks)
-            known = {"format": 1, "recipe": self.name, "arm": self.name, "match": "epochs"}
-            known |= {"seed": self.seed, "noise": self.noise, "data": "", "model": type(model).__name__, "command": ""}
-            return conclude(run, trainer, data, watch, subset, known | (labels or {}))
+        cure = f"lower --batch-size (it is {self.batch_size}) or use a smaller --model; the last checkpoint is kept."
+        with joined() as world, enough_memory(cure):
+            chosen = pick_device(world.place(device))
+            data = prepare_data(self, train, test, augment)
+            check_reading(data, workers)
+            self.check_data(model.to(chosen), data)
+            self.check_batches(model, len(data.train), world.size)
+            folder = None if out is None else Path(out)
+            config = self.configuration(model, data)
+            with Run(folder, config, seed=self.seed, save_every=save_every, world=world) as run:
+                run.listener, run.stopping = listener if world.first else None, stopping
+                if run.results is not None and folder is not None:
+                    return recall(folder, run, model, data)
+                run.announce()
+                note_machine(run, chosen)
+                if data.train.noise is not None:
+                    run.write("noise.json", data.train.noise.to_json(data.train))
+                trainer = prepare_trainer(self, run, model, data, chosen, workers)
+                watch = Watch(trainer, data, every=self.evaluate_every, probe=self.probe)
+                subset = self.program(trainer, data, watch)
+                if trainer.pruner is not None and trainer.masks is not None:
+                    trainer.pruner.finish(model, trainer.masks)
+                known = {"format": 1, "recipe": self.name, "arm": self.name, "match": "epochs"}
+                known |= {
+                    "seed": self.seed,
+                    "noise": self.noise,
+                    "data": "",
+                    "model": type(model).__name__,
+                    "command": "",
+                }
+                return conclude(run, trainer, data, watch, subset, known | (labels or {}))
 
     def configuration(self, model: nn.Module, data: Data) -> dict[str, Any]:
         """Return all that decides the outcome of a run: options, data and the network's shape, not its machine."""

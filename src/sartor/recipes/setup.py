@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sartor.costs import Ledger, count_flops
+from sartor.data.arrays import named_tensors, not_finite
 from sartor.data.augment import Augment
-from sartor.data.loader import Loader
+from sartor.data.loader import Loader, check_workers
 from sartor.data.noise import corrupt
 from sartor.data.pool import Pool, as_pool
 from sartor.data.split import hold_out
-from sartor.errors import ConfigError, DataError
-from sartor.files import read_json
+from sartor.errors import ConfigError, DataError, SartorError
+from sartor.memory import shortage
+from sartor.models.shapes import shape_of
 from sartor.precision import has_bf16, pick_precision
+from sartor.recipes.optimizing import make_optimizer
 from sartor.recipes.timetable import count_steps
 from sartor.run import Run
-from sartor.scanning import forward, undisturbed
+from sartor.scanning import forward
+from sartor.schedules import Schedule
 from sartor.train import Trainer
+from sartor.undisturbed import undisturbed
+from sartor.version import __version__
 
 if TYPE_CHECKING:
     from sartor.recipes.recipe import Recipe
@@ -31,6 +37,8 @@ AUGMENTS = {
     "crop": Augment(crop=4),
     "flip": Augment(flip=True),
     "crop+flip": Augment(crop=4, flip=True),
+    "alternate": Augment(flip=True, alternate=True),
+    "crop+alternate": Augment(crop=4, flip=True, alternate=True),
 }
 
 
@@ -57,12 +65,37 @@ def prepare_data(recipe: Recipe, train: object, test: object | None, augment: Au
             f"{len(pool) - len(pool.labelled_rows())} of {len(pool)} training samples have no label{which}; "
             "training needs all of them. Keep the labelled ones with pool.only(pool.labelled_rows())."
         )
+    check_finite(pool, "training")
     kept, validation = hold_out(pool, recipe.holdout, seed=recipe.seed)
     if recipe.noise:
         kept = corrupt(kept, recipe.noise, seed=recipe.seed, kind=recipe.noise_kind)
     test_pool = None if test is None else test_like(pool, test)
-    chosen = (augment or Augment()) if recipe.augment == "auto" else AUGMENTS[recipe.augment]
-    return Data(kept, validation, test_pool, chosen)
+    return Data(kept, validation, test_pool, pick_augment(recipe.augment, augment or Augment()))
+
+
+def check_finite(pool: Pool, what: str) -> None:
+    """Raise DataError for samples in memory that hold a NaN or an infinity; streamed ones are looked at in training."""
+    if pool.streamed or not any(tensor.is_floating_point() for _, tensor in named_tensors(pool.inputs)):
+        return
+    for rows in pool.rows.split(4096):
+        bad = rows[not_finite(pool.gather(rows))]
+        if len(bad):
+            names = ", ".join(pool.ids_of(bad[:3])) + (", ..." if len(bad) > 3 else "")
+            raise DataError(f"the inputs of {what} samples {names} are not finite; mend them or leave them out.")
+
+
+def check_reading(data: Data, workers: int) -> None:
+    """Raise ConfigError for fewer than 0 workers; warn where they have nothing to read."""
+    check_workers(workers)
+    if workers and not any(pool.streamed for pool in (data.train, data.test) if pool is not None):
+        warnings.warn("workers has no effect: the data are in memory.", stacklevel=3)
+
+
+def pick_augment(name: str, own: Augment) -> Augment:
+    """Return the augmentation of that name; `own` is the data set's, whose flips alternate for auto+alternate."""
+    if name == "auto+alternate":
+        return replace(own, alternate=own.flip)
+    return own if name == "auto" else AUGMENTS[name]
 
 
 def test_like(train: Pool, test: object) -> Pool:
@@ -71,26 +104,10 @@ def test_like(train: Pool, test: object) -> Pool:
     unlabelled = len(pool) - len(pool.labelled_rows())
     if unlabelled:
         raise DataError(f"{unlabelled} of {len(pool)} test samples have no label; keep those that have one.")
+    check_finite(pool, "test")
     if pool.classes != train.classes:
         raise DataError(f"the test data have {pool.classes} classes, the training data {train.classes}; give the same.")
     return pool
-
-
-def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Make the optimiser that the recipe names over all trainable parameters."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise ConfigError("the model has no parameter that requires a gradient; there is nothing to train.")
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            trainable,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            weight_decay=recipe.weight_decay,
-        )
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(trainable, lr=recipe.lr, weight_decay=recipe.weight_decay)
 
 
 def pick_device(device: str) -> torch.device:
@@ -110,27 +127,34 @@ def check_model(model: nn.Module, data: Data) -> None:
     kinds = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32}
     if kinds:
         raise ConfigError(f"the model has parameters of {', '.join(sorted(kinds))}; call model.float() first.")
-    classes, device = data.train.classes or 0, next(model.parameters()).device
     for pool in filter(None, (data.train, data.validation, data.test)):
-        try:
-            with undisturbed(model):
-                logits = forward(model, pool.gather(pool.rows[:1], device=device))
-        except Exception as error:
-            name, reason = pool.ids[int(pool.rows[0])], str(error).splitlines()[0]
-            raise ConfigError(f"the model cannot take sample {name!r} ({reason}); it must fit the data.") from error
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < classes:
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ConfigError(f"the model makes {shape} of one sample; it must make logits, (1, {classes}).")
+        check_fit(model, pool, data.train.classes or 0)
+
+
+def check_fit(model: nn.Module, pool: Pool, classes: int) -> None:
+    """Raise ConfigError unless the model takes the pool's samples and makes a logit for each class."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs = pool.gather(pool.rows[:1], device=device)
+    try:
+        with undisturbed(model):
+            logits = forward(model, inputs)
+    except Exception as error:
+        if isinstance(error, SartorError) or shortage(error) is not None:
+            raise
+        name, reason = pool.ids[int(pool.rows[0])], (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        found = f"sample {name!r}, {shape_of(inputs)}"
+        raise ConfigError(f"the model cannot take {found} ({reason}); it must fit the data.") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < classes:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ConfigError(f"the model makes {shape} of one sample; it must make logits, (1, {classes}).")
 
 
 def note_machine(run: Run, device: torch.device) -> None:
-    """Warn where a run goes on with other threads, device or torch than it began with: the last bits may differ."""
+    """Warn where a run goes on with other threads, processes, device or versions than it began with."""
     here: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
-    here["bf16"] = has_bf16(device)
-    if run.folder is None or not run.goes_on:
-        run.write("machine.json", here)
-        return
-    there = read_json(run.folder / "machine.json")
+    here |= {"sartor": __version__, "bf16": has_bf16(device), "processes": run.world.size}
+    there = run.once("machine", lambda: here, save=False)
+    run.write("machine.json", there)
     if there != here:
         changed = ", ".join(
             f"{name} {there.get(name)} -> {here[name]}" for name in here if there.get(name) != here[name]
@@ -140,7 +164,9 @@ def note_machine(run: Run, device: torch.device) -> None:
         )
 
 
-def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device) -> Trainer:
+def prepare_trainer(
+    recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device, workers: int = 0
+) -> Trainer:
     """Lay out the model, count its FLOPs, draw the masks, make the optimiser, and track all of it in the run."""
     inputs = data.train.inputs
     channels_last = recipe.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4
@@ -148,7 +174,10 @@ def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, devi
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     example = data.train.gather(data.train.rows[:1], device=device)
     flops = count_flops(model, example)
+    run.world.share(model.state_dict().values())
     optimizer = make_optimizer(recipe, model)
+    slots = recipe.timetable(len(data.train))
+    steps = count_steps(slots, recipe.batch_size)
     pruner = recipe.make_pruner()
     masks = None if pruner is None else pruner.init(model, generator=run.generator("masks")).attach(optimizer)
     run.track("model", model)
@@ -166,12 +195,16 @@ def prepare_trainer(recipe: Recipe, run: Run, model: nn.Module, data: Data, devi
             augment=data.augment,
             device=device,
             channels_last=channels_last,
+            workers=workers,
+            world=run.world,
         ),
         flops=flops,
         ledger=run.track("ledger", Ledger()),
-        total_steps=count_steps(recipe.timetable(len(data.train)), recipe.batch_size),
+        total_steps=steps,
         device=device,
         lr=recipe.lr,
+        schedule=Schedule(recipe.schedule, epochs=len(slots), steps=steps, peak_at=recipe.peak_at),
+        label_smoothing=recipe.label_smoothing,
         pruner=pruner,
         masks=masks,
         weighting=recipe.weighting,

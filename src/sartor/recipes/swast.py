@@ -10,9 +10,11 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from sartor.errors import ConfigError, SelectionError, check_choice, check_range
+from sartor.head import needs_linear_head, no_linear_head
 from sartor.losses import REDUCTIONS, correct
 from sartor.randomness import generator
 from sartor.ranking import size_of
+from sartor.recipes.classifier import check_classifier
 from sartor.recipes.outcome import Watch
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data
@@ -49,7 +51,8 @@ class SWaST(Recipe):
     selector: str = "gradmatch"
     """What selects, such as moderate(center=mean); none for all data."""
     head: str | None = None
-    """Name of the Linear that makes the logits, the classifier; if not given, the last one."""
+    """Name of the classifier, the Linear that makes the logits; if not given, the last Linear. For a selector that only
+    reads features any module that takes them in will do."""
     pruner: str = "rigl"
     """What prunes, such as rigl(every=10); none for a dense network."""
     variant: Literal["cut", "trim", "whole"] = "cut"
@@ -174,8 +177,13 @@ class SWaST(Recipe):
                     f"sample of each of the {classes} classes; use a larger --fraction."
                 )
             if selector.needs & FORWARD_PARTS:
-                scan(model, data.train.only(data.train.rows[:1]), needs=selector.needs & FORWARD_PARTS, head=self.head)
+                first = data.train.only(data.train.rows[:1])
+                seen = scan(model, first, needs=selector.needs & FORWARD_PARTS, head=self.head)
+                if seen.bias is None and needs_linear_head(selector):
+                    raise no_linear_head()
         if pruner is not None:
+            if self.variant != "whole" and "sparsity" not in parse(self.pruner)[1]:
+                check_classifier(model, data.train, head=self.head, variant=self.variant)
             pruner.init(copy.deepcopy(model), generator=generator(self.seed, "masks"))
 
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
@@ -184,7 +192,7 @@ class SWaST(Recipe):
         state = run.track("coreset", Coreset(all_of(data.train)))  # l.2  X <- D, Z <- {}
         for epoch in run.epochs(len(slots), "train"):  # l.4
             slot = slots[epoch]
-            lr = trainer.set_lr(self.lr_share(epoch, len(slots)))
+            trainer.set_lr(epoch)
             if slot.draws and state.drawn < epoch:  # l.5
                 self.select(trainer, data, state, slot.size, epoch, progress=(epoch + 1) / len(slots))  # l.6-8
                 watch.selection(epoch, state.subset)
@@ -193,7 +201,7 @@ class SWaST(Recipe):
             if slot.size:
                 purpose = self.purpose_of(slot, state.drawn >= 0)
                 trainer.train_epoch(state.subset, epoch, preserved=self.preserved(state), purpose=purpose)  # l.10-22
-            watch.epoch(epoch, len(slots), lr)
+            watch.epoch(epoch, len(slots), trainer.epoch_lr(epoch))
         return state.subset
 
     def select(self, trainer: Trainer, data: Data, state: Coreset, k: int, epoch: int, *, progress: float) -> None:

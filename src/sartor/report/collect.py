@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sartor.errors import DataError
+from sartor.files import changed, read_sums
 
 FORMAT = 1
 
@@ -155,6 +156,11 @@ def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord |
     path = folder / "results.json"
     if not path.is_file():
         raise DataError(f"{folder} holds an unfinished run and was left out; start it again to finish it.")
+    altered = changed(folder, read_sums(folder), ("results.json", "metrics.jsonl"))
+    if "results.json" in altered:
+        raise DataError(f"{path} was changed after the run had ended and was left out; start it again to mend it.")
+    if altered and (folder / "metrics.jsonl").exists():
+        warnings.append(f"{folder / 'metrics.jsonl'} was changed after the run had ended; its curves may be wrong.")
     raw = _read_json(path)
     if "rows" in raw:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartor.errors import SartorError
+from sartor.files import make_folder, write_atomic
 from sartor.report import panels
 from sartor.report.arms import ArmStyle
 from sartor.report.panels import INK, View
@@ -68,7 +69,7 @@ def draw_figures(blocks: Sequence[Block], styles: dict[str, ArmStyle], folder: P
         import matplotlib
     except ImportError as error:
         raise SartorError('figures need matplotlib; install it by pip install "sartor[report]".') from error
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     drawings: dict[Block, list[Drawing]] = {}
     plain = [block for block in blocks if block.match == "epochs"]
     for number, block in enumerate(plain, start=1):
@@ -90,7 +91,7 @@ def _draw_block(view: View, prefix: str, folder: Path) -> Iterable[Drawing]:
             continue
         name = f"{prefix}-{panel.name}"
         svg = _svg(figure)
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+        write_atomic(folder / f"{name}.svg", svg)
         yield Drawing(name, panel.title, panel.caption(view), for_page(svg, name, panel.title))
 
 

@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sartor.errors import DataError
+from sartor.files import make_folder, write_atomic
 from sartor.report import markup
 from sartor.report.arms import ArmStyle, arm_order, arm_styles
 from sartor.report.collect import Collection, collect
@@ -44,20 +46,23 @@ def write_report(folders: Sequence[Path], out: Path) -> Report:
     """Report on all finished runs below `folders`, in the folder `out`.
 
     Writes report.html (one file, nothing loaded from elsewhere), results.csv, results.json and figures/*.svg.
-    Raises: DataError: when a folder is missing or no finished run is found. SartorError: without matplotlib.
+    Raises: DataError: when a folder is missing, no finished run is found, or `out` is a run's own folder, whose
+    results.json would be lost. SartorError: without matplotlib.
     """
+    if (out / "config.json").exists():
+        raise DataError(f"{out} is a run's own folder, whose results.json would be lost; choose another --out.")
     collection = collect(folders)
     blocks = tabulate(collection)
     verdict = judge(blocks)
     rows = tuple(row for block in blocks for row in block.rows)
     given = [arm for comparison in collection.comparisons.values() for arm in comparison.arms]
     styles = arm_styles(arm_order((row.arm for row in rows), given))
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     drawings = draw_figures(blocks, styles, out / "figures")
     write_csv(rows, out / "results.csv")
     text = json.dumps(as_json(blocks, verdict, collection.warnings), indent=1, allow_nan=False, ensure_ascii=False)
-    (out / "results.json").write_text(text + "\n", encoding="utf-8")
-    (out / "report.html").write_text(render(collection, blocks, verdict, styles, drawings), encoding="utf-8")
+    write_atomic(out / "results.json", text + "\n")
+    write_atomic(out / "report.html", render(collection, blocks, verdict, styles, drawings))
     return Report(rows, verdict, collection.warnings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sartor.files import write_atomic
 from sartor.report.arms import arm_order, is_joint
 from sartor.report.collect import Collection, Comparison, RunRecord
 from sartor.report.statistics import Interval, mean_interval, paired_difference
@@ -239,7 +241,8 @@ def flat(row: Row) -> dict[str, Any]:
 def write_csv(rows: Iterable[Row], path: Path) -> None:
     """Write one line per row; an empty cell is a number that was not measured."""
     lines = [flat(row) for row in rows]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]))
+    writer.writeheader()
+    writer.writerows(lines)
+    write_atomic(path, text.getvalue())
