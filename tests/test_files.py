@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.errors import SartorError
-from sartor.files import read_json, write_atomic, write_json
+from sartor.files import (
+    changed,
+    make_folder,
+    read_json,
+    read_object,
+    read_sums,
+    set_aside,
+    sha256,
+    write_atomic,
+    write_json,
+    write_sums,
+    writing,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -129,3 +141,86 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
     with pytest.raises(SartorError, match=r"broken\.json cannot be read") as caught:
         read_json(path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_old_file_may_be_kept(tmp_path: Path) -> None:
+    path, before = tmp_path / "last", tmp_path / "previous"
+    write_atomic(path, "1", keep=before)
+    assert names(tmp_path) == ["last"]
+    write_atomic(path, "2", keep=before)
+    write_atomic(path, "3", keep=before)
+    assert (path.read_text(), before.read_text()) == ("3", "2")
+
+
+def test_a_full_disk_changes_neither_the_file_nor_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, before = tmp_path / "last", tmp_path / "previous"
+    write_atomic(path, "1")
+    write_atomic(path, "2", keep=before)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SartorError, match="No space left"):
+        write_atomic(path, "3", keep=before)
+    assert (path.read_text(), before.read_text()) == ("2", "1")
+    assert names(tmp_path) == ["last", "previous"]
+
+
+@pytest.mark.parametrize(
+    ("code", "cure"),
+    [
+        (errno.ENOSPC, "Free some space, then"),
+        (errno.EDQUOT, "Free some of your quota, then"),
+        (errno.EACCES, "Make it writable, or choose another --out, then"),
+        (errno.ENAMETOOLONG, "Mend that or choose another --out, then"),
+    ],
+)
+def test_what_the_system_says_and_what_to_do(tmp_path: Path, code: int, cure: str) -> None:
+    refused = pytest.raises(SartorError, match=rf"a cannot be written \(.+\); .* {cure} give the same command")
+    with refused as caught, writing(tmp_path / "a"):
+        raise OSError(code, os.strerror(code))
+    assert os.strerror(code) in str(caught.value)
+
+
+def test_folders_are_made_with_those_above_them(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SartorError, match=r"file/c cannot be made \(Not a directory\)"):
+        make_folder(tmp_path / "file" / "c")
+
+
+def test_sums_tell_what_was_changed(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    contents = {"a": "1", "sub/b": "2", "name with  spaces": "3"}
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    sums = {name: sha256(text) for name, text in contents.items()}
+    write_sums(tmp_path, sums)
+    assert read_sums(tmp_path) == sums
+    assert changed(tmp_path, sums) == []
+    (tmp_path / "sub" / "b").write_text("4")
+    (tmp_path / "a").unlink()
+    assert changed(tmp_path, sums) == ["a", "sub/b"]
+    assert changed(tmp_path, sums, ["sub/b", "unknown"]) == ["sub/b"]
+    (tmp_path / "SHA256SUMS").write_bytes(b"\xff")
+    assert read_sums(tmp_path) == read_sums(tmp_path / "nowhere") == {}
+
+
+def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    for text in ("1", "2"):
+        (tmp_path / "a.pt").write_text(text)
+        set_aside(tmp_path / "a.pt")
+    assert names(tmp_path) == ["a.pt.damaged"]
+    assert (tmp_path / "a.pt.damaged").read_text() == "2"
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null"])
+def test_an_object_is_asked_for(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(SartorError, match=r"a\.json holds no JSON object; delete it or restore it"):
+        read_object(tmp_path / "a.json")

@@ -101,7 +101,7 @@ def test_metrics_cut_short_are_written_anew_from_the_checkpoint(tmp_path: Path) 
     path = tmp_path / "run" / "metrics.jsonl"
     before = path.read_text()
     path.write_text("")
-    with pytest.warns(UserWarning, match=r"metrics\.jsonl was damaged or changed; written anew from .*last\.pt"):
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl was damaged or cut short; written anew from .*last\.pt"):
         Run(tmp_path / "run", {"a": 1}, seed=0)
     assert path.read_text() == before
 

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sartor.errors import ConfigError, PruningError, ResumeError, nearest
 from sartor.types import Inputs
+from sartor.undisturbed import undisturbed
 
 MONITOR = "monitor"
 """The purpose of evaluation that only watches: recorded, but left out of the totals."""
@@ -70,7 +71,7 @@ def count_flops(model: nn.Module, example: Inputs) -> Flops:
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     arguments, named = _first_sample(example, device)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with FlopCounterMode(display=False) as counter, _ByWeight(counter, weights) as parts, _at_rest(model, device):
+    with FlopCounterMode(display=False) as counter, _ByWeight(counter, weights) as parts, _at_rest(model):
         hooks = parts.watch(model)
         try:
             torch.func.functional_call(model, buffers, arguments, named)
@@ -258,21 +259,15 @@ def _first_sample(example: Inputs, device: torch.device) -> tuple[tuple[Tensor, 
 
 
 @contextmanager
-def _at_rest(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Surround a look at the model: eval mode, no gradients, own random state.
+def _at_rest(model: nn.Module) -> Iterator[None]:
+    """Surround a look at the model that leaves it as it was.
 
     Attention runs as separate matrix products, since fused ones are not counted on every device.
     """
-    training = {module: module.training for module in model.modules()}
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-        with torch.no_grad(), forked, sdpa_kernel(SDPBackend.MATH):
-            for module in training:
-                module.training = False
+        with undisturbed(model), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-        for module, mode in training.items():
-            module.training = mode

@@ -20,6 +20,7 @@ import torch
 from sartor import randomness
 from sartor.dist import World
 from sartor.errors import ResumeError, Stopped
+from sartor.memory import shortage
 from sartor.run_folder import RunFolder, Stand
 
 ASKED = 1
@@ -128,6 +129,8 @@ class Run:
             try:
                 thing.load_state_dict(self._stand.tracked.pop(name))
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                if shortage(error) is not None:
+                    raise
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else name}"
                 raise ResumeError(
                     f"{self.origin} does not fit this program: {name} cannot be restored ({reason.rstrip('.:')}). Use "

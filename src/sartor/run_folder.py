@@ -130,11 +130,14 @@ class RunFolder:
     def _refuse_stranger(self) -> None:
         """Raise ResumeError unless the folder is new or empty, or something in it says that it is a run's.
 
-        Others write a config.json too, but no .lock beside it.
+        Others write a config.json too, but no .lock beside it, and not this configuration into it.
         """
         kept, marked = (self.path / CONFIG).exists(), (self.path / ".lock").exists()
         empty = self.path.is_dir() and all(path.name.startswith(".") for path in self.path.iterdir())
-        ours = kept or self._checkpoint()[0] is not None if self._begun() else kept and marked
+        if self._begun():
+            ours = kept or (self.path / SUMS).exists() or self._checkpoint()[0] is not None
+        else:
+            ours = kept and (marked or read_text(self.path / CONFIG) == to_json(self.config))
         if self.path.exists() and not empty and not ours:
             raise ResumeError(f"{self.path} exists and is no run folder; choose another --out or empty it.")
 
@@ -168,13 +171,17 @@ class RunFolder:
     def _read(self) -> Stand:
         """Read configuration, metrics and results of a finished run."""
         refuse_other_configuration(self.path, read_object(self.path / CONFIG), self.config)
-        lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines()
-        return Stand(metrics=[json.loads(line) for line in lines], results=read_object(self.path / RESULTS))
+        return Stand(metrics=as_metrics(read_text(self.path / METRICS)), results=read_object(self.path / RESULTS))
 
     def _restored(self) -> Stand:
         """Go on from the newest checkpoint that is whole."""
         damaged = self._damaged() if (self.path / RESULTS).exists() else []
-        state, origin, broken = self._checkpoint()
+        try:
+            state, origin, broken = self._checkpoint()
+        except ResumeError:
+            if damaged != [SUMS]:
+                raise
+            return self._unchecked(damaged, [])  # an earlier version finished it
         if state is None:
             return self._unchecked(damaged, broken)
         refuse_other_configuration(self.path, state["config"], self.config)
@@ -185,7 +192,7 @@ class RunFolder:
             what = f"{', '.join(damaged[:3])} of the finished run in {self.path}"
             warnings.warn(f"{what}: damaged or missing; made again from {origin}.", stacklevel=4)
         self._mend(state, origin)
-        metrics = [json.loads(line) for line in state["metrics"].splitlines()]
+        metrics = as_metrics(state["metrics"])
         return Stand(state["tracked"], state["places"], state["values"], metrics, None, str(origin))
 
     def _unchecked(self, damaged: list[str], broken: list[tuple[Path, str]]) -> Stand:
@@ -219,15 +226,15 @@ class RunFolder:
         for name, content in ((CONFIG, to_json(self.config)), (METRICS, state["metrics"])):
             there = read_text(self.path / name)
             if not there.startswith(content):
-                warnings.warn(f"{self.path / name} was damaged or changed; written anew from {origin}.", stacklevel=5)
+                warnings.warn(f"{self.path / name} was damaged or cut short; written anew from {origin}.", stacklevel=5)
             if there != content:
                 write_atomic(self.path / name, content)
         self._sums = dict(state["files"])
         for name in changed(self.path, self._sums):
             del self._sums[name]
             warnings.warn(
-                f"{self.path / name} is damaged or missing. If the run writes it no more, it is lost; the training "
-                "itself does not need it.",
+                f"{self.path / name} is damaged or missing; unless the run writes it again, it is lost. The training "
+                "does not need it.",
                 stacklevel=5,
             )
             if (self.path / name).exists():
@@ -243,6 +250,14 @@ class RunFolder:
 def as_line(line: dict[str, Any]) -> str:
     """Return a line of the metrics."""
     return json.dumps(line, allow_nan=False) + "\n"
+
+
+def as_metrics(text: str) -> list[dict[str, Any]]:
+    """Read the lines of the metrics. Raises: ResumeError: where they are damaged."""
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except ValueError as error:
+        raise ResumeError(f"{METRICS} is damaged ({error}); restore it from a copy, or use another --out.") from error
 
 
 def read_text(path: Path) -> str:

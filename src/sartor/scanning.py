@@ -19,6 +19,7 @@ from sartor.data.pool import Pool
 from sartor.dist import World
 from sartor.errors import ConfigError, SelectionError, nearest
 from sartor.head import HeadTap, no_linear_head
+from sartor.memory import fitting
 from sartor.precision import Precision, arithmetic, has_bf16, pick_precision
 from sartor.types import Inputs
 from sartor.undisturbed import undisturbed
@@ -213,7 +214,7 @@ def scan(
     Large networks run in bfloat16 where the hardware has it (at least twice as fast, docs/precision.md), unless
     precision="fp32"; what is returned is float32. `batch_size` is 128 on a CPU, whose caches larger ones overflow, and
     1024 elsewhere, if not given. A streamed pool is read ahead by `workers` processes. The processes of a `world` run
-    whole batches each; all get what one alone would.
+    whole batches each; all get what one alone would. Batches that memory does not suffice for are halved.
     Raises: ConfigError: for an unknown need or head. SelectionError: for a need that nothing supplies, samples
         without a label, outputs that are not finite or not (batch, classes), a head that cannot be found.
     """
@@ -233,8 +234,12 @@ def scan(
                 loader = Loader(
                     pool, batch_size=size, seed=0, device=place, channels_last=channels_last, workers=workers
                 )
-                with closing(loader.sequential(rows, batch_size=size)) as batches:
-                    outputs = _run(model, batches, tap, len(rows))
+
+                def passed(size: int) -> dict[str, Tensor]:
+                    with closing(loader.sequential(rows, batch_size=size)) as batches:
+                        return _run(model, batches, tap, len(rows))
+
+                outputs = fitting(passed, size)
         finally:
             if tap is not None:
                 tap.remove()

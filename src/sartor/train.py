@@ -20,6 +20,7 @@ from sartor.digest import digest
 from sartor.dist import World
 from sartor.errors import TrainingError
 from sartor.losses import correct, state_preservation, weighted_mean
+from sartor.memory import fitting
 from sartor.precision import Precision, arithmetic
 from sartor.prune.masks import Masks
 from sartor.randomness import derive, forked, reseed
@@ -207,6 +208,13 @@ class Trainer:
             self.world.same("the masks", self.masks.digest)
 
     @contextmanager
+    def own_randomness(self, purpose: str) -> Iterator[None]:
+        """Let a network that draws at random even at rest draw the same whenever it comes to this step."""
+        with forked(self.device):
+            reseed(derive(self.run.seed, self.world.own(purpose), self.step), self.device)
+            yield
+
+    @contextmanager
     def surrounded(self) -> Iterator[None]:
         """Surround a pass with the pruner's own forward and with mixed precision, where asked for."""
         with ExitStack() as stack:
@@ -239,7 +247,7 @@ class Trainer:
         self, pool: Pool, needs: frozenset[str], *, purpose: str, progress: float, head: str | None = None
     ) -> Scan:
         """Scan a pool with the network as it is; the forward passes are charged."""
-        with self.ledger.timed(purpose):
+        with self.ledger.timed(purpose), self.own_randomness("scan"):
             seen = scan(
                 self.model,
                 pool,
@@ -270,12 +278,17 @@ class Trainer:
             workers=like.workers,
         )
         rows = pool.rows[self.world.shard(len(pool.rows), block=batch_size)]
-        losses, hits = [], []
-        with self.ledger.timed(MONITOR), undisturbed(self.model):
-            for batch in loader.sequential(rows, batch_size=batch_size):
+
+        def passed(size: int) -> tuple[list[Tensor], list[Tensor]]:
+            losses, hits = [], []
+            for batch in loader.sequential(rows, batch_size=size):
                 logits = forward(self.model, batch.inputs).float()
                 losses.append(F.cross_entropy(logits, batch.targets, reduction="none").cpu())
                 hits.append(correct(logits, batch.targets).cpu())
+            return losses, hits
+
+        with self.ledger.timed(MONITOR), self.own_randomness("evaluate"), undisturbed(self.model):
+            losses, hits = fitting(passed, batch_size)
         self.ledger.charge(MONITOR, forward=len(pool), flops=len(pool) * self.flops.masked(self.densities))
         gathered = [self.world.gather_rows(torch.cat(found) if found else None) for found in (losses, hits)]
         return gathered[0], gathered[1]

@@ -32,7 +32,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         try:
             model.eval()
             resting = modes(model)
-            yield
+            try:
+                yield
+            except Exception:
+                refuse_own_mode(model, resting)  # which may well be why
+                raise
             refuse_own_mode(model, resting)
         finally:
             for module, training in zip(modules, before):

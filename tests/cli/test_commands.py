@@ -189,7 +189,6 @@ def test_where_every_run_fails_the_message_says_so(place: Path) -> None:
     lost = place / "runs" / "noise-0" / "dense" / "seed-0"
     lost.mkdir(parents=True)
     (lost / "thesis.txt").write_text("do not lose me")
-    (place / "runs" / "compare.json").write_text("{}")
     ended = call(*COMPARE, "--arms", "dense", "--seeds", "1", "--out", "runs")
     assert ended.code == 2
     assert re.search(r"^1 of 1 runs failed", ended.message)

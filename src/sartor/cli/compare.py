@@ -32,6 +32,8 @@ from sartor.run_folder import refuse_other_configuration
 from sartor.torchrun import refuse_company
 
 MATCHED = "swast-cut"
+REPORTED = ("report.html", "results.", "figures", "compare.json")
+"""How the names begin of what a report, or a damaged compare.json, leaves beside the runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,14 +174,15 @@ def plan(options: Compare, base: SWaST) -> list[Job]:
 def prepare_folder(options: Compare, base: SWaST) -> None:
     """Write compare.json; a folder that holds a comparison already keeps its arms, seeds and noise levels too."""
     path = options.out / "compare.json"
-    known = known_of(path)
     if options.out.exists() and not path.exists():
         places = options.out.iterdir() if options.out.is_dir() else [options.out]
-        strangers = [place.name for place in places if not place.name.startswith((".", "noise-"))]
+        ours = REPORTED if any(options.out.glob("noise-*/*/seed-*/config.json")) else ()
+        strangers = [place.name for place in places if not place.name.startswith((".", "noise-", *ours))]
         if strangers:
             raise ResumeError(
                 f"{options.out} exists and holds {strangers[0]}, but no comparison; choose another --out."
             )
+    known = known_of(path)
     make_folder(options.out)
     again = command("sartor compare", differing(options, leave_out=("recipe",)) | differing(base))
     arms = set(known.get("arms", [])) | set(arms_of(options))
@@ -200,7 +203,7 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
 
 
 def known_of(path: Path) -> dict[str, Any]:
-    """Read compare.json, {} where there is none. One that is damaged is set aside: all but its list of runs is there."""
+    """Read compare.json, {} where there is none. One that is damaged is set aside; only its list of runs is lost."""
     if not path.exists():
         return {}
     try:

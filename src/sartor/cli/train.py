@@ -93,7 +93,7 @@ def train(where: Where, recipe: Recipe) -> int:
         return 0
     again = repeat(recipe, where, out)
     print(f"{again}\n")
-    started = time.monotonic()
+    started, finished = time.monotonic(), (out / "results.json").exists()
     result = recipe.fit(
         model,
         splits.train,
@@ -107,6 +107,8 @@ def train(where: Where, recipe: Recipe) -> int:
         listener=lambda line: print(epoch_line(line, time.monotonic() - started), flush=True),
     )
     results = result.results
+    if finished:
+        print(f"{out} holds a finished run, which was read back")
     print(
         f"\ntest accuracy {100 * results['test_accuracy']:.2f} % after {results['steps']} steps, "
         f"{results['flops']:.3g} FLOPs, {results['seconds']:.1f} s; "

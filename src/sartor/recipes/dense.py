@@ -106,7 +106,7 @@ class Dense(Recipe):
         """Epoch by epoch: draw a subset where the timetable says so, train on it."""
         run, slots = trainer.run, self.timetable(len(data.train))
         sampler = self.make_sampler()
-        state = run.track("coreset", Coreset(all_of(data.train)))
+        state = watch.follow(Coreset(all_of(data.train)))
         for epoch in run.epochs(len(slots), "train"):
             slot = slots[epoch]
             trainer.set_lr(epoch)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from sartor.costs import MONITOR
 from sartor.data.pool import LabelNoise, Pool
 from sartor.digest import digest
-from sartor.errors import TrainingError
+from sartor.errors import ResumeError, TrainingError
 from sartor.files import read_json
 from sartor.prune.masks import Masks
 from sartor.prune.scope import prunable
 from sartor.recipes.setup import Data
+from sartor.recipes.state import Coreset
 from sartor.run import Run
 from sartor.train import Trainer
 from sartor.types import Subset
@@ -56,6 +57,13 @@ class Watch:
     def noise(self) -> LabelNoise | None:
         """Which training labels are wrong; None where none were made wrong."""
         return self.data.train.noise
+
+    def follow(self, coreset: Coreset) -> Coreset:
+        """Track the coreset; where a run goes on, write its selection once more, for the file may have been damaged."""
+        coreset = self.trainer.run.track("coreset", coreset)
+        if coreset.drawn >= 0:
+            self.keep(coreset.drawn, coreset.subset)
+        return coreset
 
     def epoch(self, epoch: int, epochs: int, lr: float) -> None:
         """Log an epoch, with evaluations where they are due."""
@@ -145,7 +153,7 @@ def density_by_layer(model: nn.Module, masks: Masks | None) -> dict[str, float]:
 
 
 def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subset, labels: dict[str, Any]) -> Result:
-    """Write the network, the masks, the last selection, the ledger and, last of all, the results."""
+    """Write the network, the masks, the ledger and, last of all, the results."""
     model, masks, ledger = trainer.model, trainer.masks, trainer.ledger
     last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
     refuse_divergence(model, last)
@@ -153,9 +161,6 @@ def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subse
     run.write("model.safetensors", save(state))
     if masks is not None:
         run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
-    selected = last_selection(run)
-    if selected is not None:
-        watch.keep(selected, subset)  # once more: a file that was damaged meanwhile is mended so
     run.write("ledger.json", ledger.to_json())
     evaluated = [line for line in run.metrics if "test_accuracy" in line]
     parameters = sum(p.numel() for p in model.parameters())
@@ -210,7 +215,10 @@ def refuse_divergence(model: nn.Module, last: dict[str, Any]) -> None:
 
 
 def recall(folder: Path, run: Run, model: nn.Module, data: Data) -> Result:
-    """Read a finished run back: the network into `model`, its masks, the subset of the last selection."""
+    """Read a finished run back: the network into `model`, its masks, the subset of the last selection.
+
+    Raises: ResumeError: where they are not those that its results tell.
+    """
     selected = last_selection(run)
     state, kept, chosen = run.world.broadcast(read_back(folder, selected) if run.world.first else ({}, None, None))
     model.load_state_dict(state)
@@ -221,6 +229,13 @@ def recall(folder: Path, run: Run, model: nn.Module, data: Data) -> Result:
         rows = torch.tensor([places[name] for name in chosen["ids"]])
         subset = Subset(rows, torch.tensor(chosen["weights"]), chosen["scale"])
     assert run.results is not None
+    found = {"weights": digest(state), "masks": masks and masks.digest(), "subset": digest(as_tensors(subset))}
+    wrong = [name for name, value in found.items() if value != run.results["digest"][name]]
+    if wrong:
+        raise ResumeError(
+            f"the {wrong[0]} in {folder} are not those of its results.json; restore them from a copy, or delete "
+            "results.json to train again."
+        )
     return Result(model.eval(), masks, subset, run.metrics, run.results)
 
 

@@ -189,7 +189,7 @@ class SWaST(Recipe):
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
         """Run Algorithm 1; the lines in comments are those of its box."""
         run, slots = trainer.run, self.timetable(len(data.train))
-        state = run.track("coreset", Coreset(all_of(data.train)))  # l.2  X <- D, Z <- {}
+        state = watch.follow(Coreset(all_of(data.train)))  # l.2  X <- D, Z <- {}
         for epoch in run.epochs(len(slots), "train"):  # l.4
             slot = slots[epoch]
             trainer.set_lr(epoch)
