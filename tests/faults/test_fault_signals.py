@@ -177,6 +177,6 @@ def test_a_worker_that_is_killed_fails_its_run_only_and_the_command_goes_on(
     assert runs.wait() == 2
     assert "its process was killed, or one beside it, for lack of memory perhaps" in runs.out
     assert runs.out.count("not begun, since a process before it was killed") == 2
-    told = r"(4 of 4 runs failed, see above; nothing is left to report on|3 of 4 runs failed, see above; give the same .+)\."
+    told = r"(4 of 4 runs failed, see above; nothing is left to report on|3 of 4 runs failed, see above; give .+)\."
     assert re.fullmatch(f"sartor: {told}", runs.err), runs.out
     until_none(runs)
