@@ -89,6 +89,28 @@ def test_the_bias_of_a_linear_is_told(bias):
         assert tap.bias is bias
 
 
+class CosineLinear(nn.Linear):
+    """A Linear by inheritance alone: its gradient is not that of W x + b."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+
+
+@pytest.mark.parametrize("name", [None, "head"])
+def test_a_linear_with_a_forward_of_its_own_is_no_linear_head(name):
+    model, x = Encoded(CosineLinear(4, 3)), torch.randn(5, 2)
+    tap = HeadTap(model, name)
+    torch.testing.assert_close(tap.take(model(x)), model.body(x))
+    assert tap.bias is None
+
+
+def test_a_parametrized_linear_is_a_linear_head():
+    model, x = Encoded(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))), torch.randn(5, 2)
+    tap = HeadTap(model, None)
+    tap.take(model(x))
+    assert tap.bias is True
+
+
 def test_what_cannot_be_a_head_is_refused():
     model, x = Encoded(Cosine()), torch.randn(5, 2)
     with pytest.raises(ConfigError, match=r"head is 'haed'; it must name a module.*Did you mean 'head'"):

@@ -36,11 +36,11 @@ class HeadTap:
 
     @property
     def bias(self) -> bool | None:
-        """Whether the head has a bias; None where it is no Linear."""
+        """Whether the head has a bias; None where it is no Linear, or one with a forward of its own."""
         if self.name is None:
             return True
         head = self.modules[self.name]
-        return head.bias is not None if isinstance(head, nn.Linear) else None
+        return head.bias is not None if _is_linear(head) else None
 
     def take(self, logits: Tensor) -> Tensor:
         """Return the features of the batch that has just run."""
@@ -85,6 +85,11 @@ class HeadTap:
     def _note(self, path: str, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if self.name is not None or output.ndim == 2:
             self.calls[path] = (args[0] if args else next(iter(kwargs.values()), None), output)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Tell whether a module computes W x + b: a Linear, or a kind of it that keeps its forward (as weight norm does)."""
+    return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
 
 
 def needs_linear_head(selector: object) -> bool:
