@@ -88,7 +88,7 @@ class HeadTap:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Tell whether a module computes W x + b: a Linear, or a kind of it that keeps its forward (as weight norm does)."""
+    """Tell whether a module computes W x + b: a Linear, or a kind of it that keeps its forward (weight norm does)."""
     return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
 
 
