@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sartor.registry import SELECTORS
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.head_gradients import HeadGradients
 from sartor.select.pursuit import pursue
 

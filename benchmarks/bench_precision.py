@@ -22,7 +22,8 @@ from sartor.models.build import build_model
 from sartor.precision import arithmetic
 from sartor.randomness import generator
 from sartor.registry import DATASETS
-from sartor.scanning import Scan, scan
+from sartor.scanning import scan
+from sartor.seen import Scan
 from sartor.types import Subset
 
 CPU = torch.device("cpu")

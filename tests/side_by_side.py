@@ -36,18 +36,26 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
 
 
 def side_by_side(work: Callable[[int], Any], size: int = 2) -> list[Ended]:
-    """Do `work(rank)` in forked processes; return what each came to. The test fails if they hang."""
+    """Do `work(rank)` in forked processes; return what each came to. The test fails if they hang.
+
+    They wait until all are there: a fork while the store's thread is at work may inherit a lock that nobody opens.
+    """
     store, started = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False), []
+    gate, opener = os.pipe()
     for rank in range(size):
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
+            os.close(opener)
+            os.read(gate, 1)
             os.environ.update(environment(rank, size, store.port))
             with open(writer, "wb") as file:
                 pickle.dump(attempt(work, rank), file)
             os._exit(0)
         os.close(writer)
         started.append((child, reader))
+    os.close(gate)
+    os.close(opener)
     return [collected(child, reader) for child, reader in started]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from torch import nn
 
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError
-from sartor.scanning import SUPPLIERS, Scan, scan
+from sartor.scanning import scan
+from sartor.seen import SUPPLIERS, Scan
 
 
 class Net(nn.Module):
@@ -261,13 +264,25 @@ def test_rows_in_any_order_give_one_scan():
         seen.at(torch.tensor([7, 8, 99]))
 
 
-def test_arrays_are_taken_as_float32_and_int64():
+def test_arrays_are_taken_as_float32_and_int64_and_half_precision_stays():
     seen = Scan.from_arrays(
         features=np.ones((2, 3), dtype=np.float64),
         logits=torch.ones(2, 2, dtype=torch.bfloat16),
         targets=np.array([0, 1], dtype=np.uint8),
     )
-    assert (seen.features.dtype, seen.logits.dtype, seen.targets.dtype) == (torch.float32, torch.float32, torch.int64)
+    assert (seen.features.dtype, seen.logits.dtype, seen.targets.dtype) == (torch.float32, torch.bfloat16, torch.int64)
+    assert seen.logits_of(slice(0, 1)).dtype == seen.errors(slice(0, 1)).dtype == torch.float32
+
+
+def test_a_memory_mapped_file_is_neither_copied_nor_changed(tmp_path):
+    table = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float16)
+    np.save(tmp_path / "features.npy", table)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seen = Scan.from_arrays(features=mapped, rows=np.arange(6) * 2)
+    assert seen.features.data_ptr() == mapped.ctypes.data
+    assert torch.equal(seen.features_of(torch.tensor([4, 1])), torch.from_numpy(table[[4, 1]]).float())
     assert Scan.from_arrays(targets=[0, 4]).classes == 5
 
 

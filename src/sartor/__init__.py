@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sartor.costs import count_flops as count_flops
     from sartor.data.pool import Pool as Pool
     from sartor.errors import SartorError as SartorError
+    from sartor.history import History as History
     from sartor.prune.masks import Masks as Masks
     from sartor.recipes import Dense as Dense
     from sartor.recipes import SWaST as SWaST
@@ -22,19 +23,21 @@ if TYPE_CHECKING:
     from sartor.registry import SAMPLERS as SAMPLERS
     from sartor.registry import SELECTORS as SELECTORS
     from sartor.run import Run as Run
-    from sartor.scanning import Scan as Scan
     from sartor.scanning import scan as scan
+    from sartor.seen import Scan as Scan
     from sartor.types import Subset as Subset
 
 _HOMES = {
     "sartor.costs": ("Ledger", "count_flops"),
     "sartor.data.pool": ("Pool",),
     "sartor.errors": ("SartorError",),
+    "sartor.history": ("History",),
     "sartor.prune.masks": ("Masks",),
     "sartor.recipes": ("Dense", "SWaST"),
     "sartor.registry": ("DATASETS", "MODELS", "PRUNERS", "RECIPES", "SAMPLERS", "SELECTORS"),
     "sartor.run": ("Run",),
-    "sartor.scanning": ("Scan", "scan"),
+    "sartor.scanning": ("scan",),
+    "sartor.seen": ("Scan",),
     "sartor.types": ("Subset",),
 }
 _PUBLIC = {name: home for home, names in _HOMES.items() for name in names}

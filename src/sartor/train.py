@@ -25,8 +25,9 @@ from sartor.precision import Precision, arithmetic
 from sartor.prune.masks import Masks
 from sartor.randomness import derive, forked, reseed
 from sartor.run import Run
-from sartor.scanning import FORWARD_PARTS, Scan, forward, scan
+from sartor.scanning import FORWARD_PARTS, forward, scan
 from sartor.schedules import Schedule
+from sartor.seen import Scan
 from sartor.types import Pruner, Subset
 from sartor.undisturbed import modes, refuse_own_mode, undisturbed
 

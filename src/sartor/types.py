@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from sartor.prune.masks import Masks
-    from sartor.scanning import Scan
+    from sartor.seen import Scan
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """What a module takes: a tensor, a tuple (passed as positional arguments) or a dict (as keyword arguments)."""
@@ -54,13 +54,15 @@ class Selector(Protocol):
     """Chooses k rows of a scan. `needs` names the parts of the scan that it reads.
 
     It may also have `least_per_class`, the number of samples that it needs of each class, `needs_linear_head`, true
-    where it works with the gradient of the Linear that makes the logits, and `arithmetic(n, k, *, classes, features)`,
-    the FLOPs that its subsets of k out of n will tell (0, if it has not).
+    where it works with the gradient of the Linear that makes the logits, `arithmetic(n, k, *, classes, features)`, the
+    FLOPs that its subsets of k out of n will tell (0, if it has not), `scores(scan)`, one number for each sample by
+    which it ranks them, and, where it needs members, `members_from`, "dropout" or "snapshots", and `members_count`.
     """
 
     @property
     def needs(self) -> frozenset[str]:
-        """Parts out of {logits, features, targets, members, validation, labelled, history, gradients, progress, lr}."""
+        """Parts out of {logits, features, targets, members, validation, labelled, history, gradients,
+        gradient_norms, progress, lr}."""
         ...
 
     def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:

@@ -9,8 +9,10 @@ from torch import nn
 
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError
+from sartor.history import History
 from sartor.registry import SELECTORS
-from sartor.scanning import Scan, scan
+from sartor.scanning import scan
+from sartor.seen import Scan
 from sartor.types import Selector
 
 N, CLASSES = 60, 3
@@ -43,8 +45,21 @@ def whole(**changes):
     """A scan with all parts."""
     given = {**arrays(), **changes}
     other = {**arrays(1), "rows": given["rows"]}
-    seen = {"progress": 0.25, "lr": 0.1, "labelled": [700, 701]}
-    return Scan.from_arrays(**given, **seen, validation=Scan.from_arrays(**other), members=[Scan.from_arrays(**other)])
+    seen = {"progress": 0.25, "lr": 0.1, "history": history_of(given["rows"])}
+    seen["gradient_norms"] = np.random.default_rng(2).random(N).astype(np.float32)
+    beside = Scan.from_arrays(**{**other, "rows": np.arange(600, 600 + N)})
+    members = [Scan.from_arrays(rows=given["rows"], logits=arrays(seed)["logits"]) for seed in (1, 2, 3)]
+    return Scan.from_arrays(**given, **seen, validation=beside, labelled=beside, members=members)
+
+
+def history_of(rows, visits=25):
+    """Records in which some samples are learnt, some forgotten, some never right."""
+    history, draws = History(torch.as_tensor(rows).sort().values), torch.Generator().manual_seed(4)
+    difficulty = torch.linspace(-2, 4, len(rows))[:, None]
+    for _ in range(visits):
+        logits = difficulty * torch.tensor([[1.0, 0.0, 0.0]]) + torch.randn(len(rows), 3, generator=draws)
+        history.visit(history.rows, logits, torch.zeros(len(rows), dtype=torch.int64))
+    return history
 
 
 def generator(seed=0):

@@ -8,7 +8,7 @@ import torch
 from sartor.errors import SelectionError
 from sartor.head import needs_linear_head
 from sartor.registry import SELECTORS
-from sartor.scanning import Scan
+from sartor.seen import Scan
 
 
 def seen(bias: bool | None) -> Scan:

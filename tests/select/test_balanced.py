@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sartor.errors import ConfigError, SelectionError
 from sartor.registry import SELECTORS
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.budget import class_budgets, share_out
 from sartor.select.moderate import Moderate
 from sartor.select.random import Random

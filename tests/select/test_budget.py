@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.errors import SelectionError
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.budget import check_budget, class_budgets
 
 

@@ -8,7 +8,7 @@ import torch
 
 from reference import gradmatch as reference
 from sartor.errors import ConfigError, SelectionError
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.gradmatch import GradMatch, with_fill
 
 

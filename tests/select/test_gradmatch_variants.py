@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference import gradmatch as reference
 from sartor.errors import ConfigError, SelectionError
 from sartor.registry import SELECTORS
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select import batch_gradients
 from sartor.select.batch_gradients import BatchGradients, mini_batches
 from sartor.select.gradmatch import VARIANTS, GradMatch

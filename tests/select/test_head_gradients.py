@@ -8,7 +8,8 @@ from torch import nn
 
 from reference.gradmatch import built_gradients
 from sartor.data.pool import Pool
-from sartor.scanning import Scan, scan
+from sartor.scanning import scan
+from sartor.seen import Scan
 from sartor.select.head_gradients import HeadGradients
 
 

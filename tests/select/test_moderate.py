@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reference import moderate as reference
 from sartor.errors import ConfigError
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.moderate import Moderate, distances_to_center, middle_ranks
 
 GENERATOR = torch.Generator()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import gradmatch as reference
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.cholesky import Cholesky
 from sartor.select.head_gradients import HeadGradients
 from sartor.select.pursuit import pursue

@@ -7,7 +7,7 @@ import torch
 
 from sartor.errors import ConfigError, SelectionError
 from sartor.registry import SAMPLERS
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.random import Random
 from sartor.select.samplers import Redraw
 from sartor.types import EpochSampler

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reference import el2n as reference
 from sartor.errors import ConfigError, SelectionError
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.scores import EL2N, el2n, keep_top
 
 GENERATOR = torch.Generator()

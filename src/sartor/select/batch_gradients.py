@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sartor.data.loader import even_sizes
 from sartor.errors import SelectionError
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.head_gradients import HeadGradients
 
 MOST = 2**14

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sartor.errors import SelectionError
 from sartor.ranking import largest_remainder
-from sartor.scanning import Scan
+from sartor.seen import Scan
 
 
 def check_budget(scan: Scan, k: int) -> None:

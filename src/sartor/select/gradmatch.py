@@ -12,7 +12,7 @@ from torch import Tensor
 from sartor.data.loader import even_sizes
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.registry import SELECTORS
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.batch_gradients import BatchGradients, batch_flops, mini_batches
 from sartor.select.budget import check_budget, class_budgets
 from sartor.select.head_gradients import HeadGradients

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from sartor.scanning import Scan
+from sartor.seen import Scan
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class HeadGradients:
     @classmethod
     def of(cls, scan: Scan, positions: Int64[Tensor, "n"]) -> HeadGradients:
         """Take some samples of a scan that has logits, features and targets."""
-        inputs = scan.features[positions]
+        inputs = scan.features_of(positions)
         if scan.head_bias:
             inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
         return cls(scan.errors(positions), inputs)

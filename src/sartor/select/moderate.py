@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sartor.errors import ConfigError, check_choice
 from sartor.registry import SELECTORS
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.budget import check_budget, share_out
 from sartor.types import Subset
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from sartor.registry import SELECTORS
-from sartor.scanning import Scan
+from sartor.seen import Scan
 from sartor.select.budget import check_budget, draw, share_out
 from sartor.types import Subset
 
