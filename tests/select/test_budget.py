@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sartor.errors import SelectionError
 from sartor.seen import Scan
-from sartor.select.budget import check_budget, class_budgets
+from sartor.select.budget import check_budget, class_budgets, members_by_class
 
 
 def targets_of(*sizes):
@@ -46,3 +46,12 @@ def test_a_small_class_takes_its_one_from_the_largest():
 def test_a_k_out_of_reach_is_refused(k):
     with pytest.raises(SelectionError, match=rf"k is {k}; it must lie in \[1, 5\]"):
         check_budget(Scan.from_arrays(rows=torch.arange(5)), k)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
+def test_members_by_class_are_those_of_a_comparison_with_each_label(labels):
+    targets = torch.tensor(labels)
+    found = members_by_class(targets)
+    assert sorted(found) == sorted(set(labels))
+    for label, members in found.items():
+        assert torch.equal(members, (targets == label).nonzero().squeeze(1))

@@ -37,16 +37,23 @@ def class_budgets(targets: Int64[Tensor, "n"], k: int, *, none_empty: bool = Fal
     return dict(zip(labels.tolist(), budgets.tolist()))
 
 
+def members_by_class(targets: Int64[Tensor, "n"]) -> dict[int, Int64[Tensor, "m"]]:
+    """Return the positions of each class's samples, ascending: by one sort, so that a thousand classes cost no more."""
+    labels, sizes = targets.unique(return_counts=True)
+    return dict(zip(labels.tolist(), targets.argsort(stable=True).split(sizes.tolist())))
+
+
 def share_out(
     targets: Int64[Tensor, "n"], k: int, choose: Callable[[Int64[Tensor, "m"], int], Int64[Tensor, "b"]]
 ) -> Int64[Tensor, "k"]:
     """Choose class by class, each its share of k as `class_budgets` has it: what a selector's `balanced` means.
 
-    `choose(members, budget)` returns that many of a class's positions. Where k is small, rare classes get none.
+    `choose(members, budget)` returns that many of a class's positions. No class gets none, unless k is smaller than
+    their number: then the largest ones get a sample each.
     """
-    budgets = class_budgets(targets, k)
-    chosen = [choose((targets == label).nonzero().squeeze(1), budget) for label, budget in budgets.items()]
-    return torch.cat(chosen)
+    members = members_by_class(targets)
+    budgets = class_budgets(targets, k, none_empty=k >= len(members))
+    return torch.cat([choose(positions, budgets[label]) for label, positions in members.items()])
 
 
 def draw(rows: Int64[Tensor, "n"], k: int, *, generator: torch.Generator) -> Int64[Tensor, "k"]:

@@ -14,7 +14,7 @@ from sartor.errors import ConfigError, check_choice, check_range
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
 from sartor.select.batch_gradients import BatchGradients, batch_flops, mini_batches
-from sartor.select.budget import check_budget, class_budgets
+from sartor.select.budget import check_budget, class_budgets, members_by_class
 from sartor.select.head_gradients import HeadGradients
 from sartor.select.pursuit import pursue, pursuit_flops
 from sartor.types import Subset
@@ -89,13 +89,13 @@ class GradMatch:
         """Match class by class, or all at once."""
         groups = scan.targets if self.by_class else torch.zeros_like(scan.targets)
         matches = []
-        for label, budget in class_budgets(groups, k, none_empty=True).items():
-            members = (groups == label).nonzero().squeeze(1)
+        budgets = class_budgets(groups, k, none_empty=True)
+        for label, members in members_by_class(groups).items():
             gradients = HeadGradients.of(scan, members)
             if self.per == "class-gradient":
                 gradients = gradients.of_outputs(slice(label, label + 1))
-            matched = pursue(gradients, budget, ridge=self.ridge)
-            chosen, weights = with_fill(*matched, n=len(members), k=budget, generator=generator)
+            matched = pursue(gradients, budgets[label], ridge=self.ridge)
+            chosen, weights = with_fill(*matched, n=len(members), k=budgets[label], generator=generator)
             matches.append((members[chosen], weights))
         positions, all_weights = zip(*matches)
         return torch.cat(positions), torch.cat(all_weights)

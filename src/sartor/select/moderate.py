@@ -6,26 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from sartor.errors import ConfigError, check_choice
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
-from sartor.select.budget import check_budget, share_out
+from sartor.select.budget import check_budget, members_by_class, share_out
 from sartor.types import Subset
 
 
 def distances_to_center(
     features: Float[Tensor, "n d"], targets: Int64[Tensor, "n"], *, center: str = "median"
-) -> Float[Tensor, "n"]:
+) -> Float64[Tensor, "n"]:
     """Return each sample's Euclidean distance to the centre of its class; higher is less typical.
 
     The centre is the mean or, in each dimension, the median (of an even number: between the middle two).
     """
     distances = torch.empty(len(features), dtype=torch.float64)
-    for label in targets.unique():
-        members = targets == label
+    for members in members_by_class(targets).values():
         points = features[members].double()
         middle = torch.from_numpy(np.median(points.numpy(), axis=0)) if center == "median" else points.mean(dim=0)
         distances[members] = (points - middle).norm(dim=1)
