@@ -42,7 +42,7 @@ def test_every_class_gets_its_share(name, sizes, share, seed):
     scan = imbalanced(sizes, seed)
     k = max(1, round(share * len(scan)))
     subset = SELECTORS.build(f"{name}(balanced=True)").select(scan, k, generator=torch.Generator().manual_seed(seed))
-    budgets = class_budgets(scan.targets, k)
+    budgets = class_budgets(scan.targets, k, none_empty=k >= len(scan.targets.unique()))
     assert counts(scan, subset.rows, len(sizes)) == [budgets.get(label, 0) for label in range(len(sizes))]
     assert torch.equal(subset.weights, torch.ones(k))
 
@@ -53,7 +53,7 @@ def test_a_balanced_redraw_keeps_the_shares_too(sizes, share, seed):
     k = max(1, round(share * len(scan)))
     source = torch.Generator().manual_seed(seed)
     subset = Redraw(balanced=True).sample(scan.rows, k, generator=source, targets=scan.targets)
-    budgets = class_budgets(scan.targets, k)
+    budgets = class_budgets(scan.targets, k, none_empty=k >= len(scan.targets.unique()))
     assert counts(scan, subset.rows, len(sizes)) == [budgets.get(label, 0) for label in range(len(sizes))]
 
 
