@@ -158,3 +158,12 @@ def test_names_that_no_terminal_could_print_are_escaped() -> None:
     assert plain("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
     assert plain("caf\udce9.png") == "caf\\udce9.png"
     assert aligned([("a", "bb"), ("ccc", "d")]) == ["a    bb", "ccc   d"]
+
+
+def test_pictures_of_mixed_sizes_are_looked_at_in_one() -> None:
+    folder = write_pictures(Path("pictures"))
+    Image.new("RGB", (30, 20), "red").save(folder / "dog" / "large.png")
+    ended = done("inspect", "pictures", "--json", "found.json")
+    assert re.search(r"12 x 12 \(\d+\), 20 x 30 \(1\); bring them to one with .*imagefolder\(size=64\)", ended.err)
+    assert "images of 64 x 64 pixels" in ended.out
+    assert len(json.loads(Path("found.json").read_text())["skipped"]) == 1

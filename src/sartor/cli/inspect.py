@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sartor.comparison import Forecaster
 from sartor.data.formats import Splits
 from sartor.data.inspection import inspect
 from sartor.data.opening import open_data
+from sartor.data.survey import MixedSizes
 from sartor.errors import ConfigError, SartorError, check_choice, check_range
 from sartor.files import write_json
 from sartor.recipes.arms import ARMS, make_arm
@@ -86,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse_options(Inspect, arguments, prog="sartor inspect", description=about)
     base = check(options)
     torch.set_num_threads(options.threads)
-    splits = open_data(options.data, None if options.root is None else str(options.root), unreadable="skip")
+    splits = opened(options.data, None if options.root is None else str(options.root))
     plans, obstacle = priced(splits, options, base)
     with progress(len(splits.train) + len(splits.test)) as heard:
         found = inspect(splits, workers=options.workers, heard=heard)
@@ -96,6 +98,17 @@ def run(arguments: Sequence[str]) -> int:
         write_json(options.json, {"format": 1, "data": options.data} | found.to_json() | plain)
         print(f"\n{options.json}")
     return 0
+
+
+def opened(data: str, root: str | None) -> Splits:
+    """Open a data set without what cannot be read; pictures of mixed sizes are brought to one, which is said."""
+    try:
+        return open_data(data, root, unreadable="skip")
+    except MixedSizes as sizes:
+        if sizes.cure is None:
+            raise
+        warnings.warn(f"{sizes} A training asks for that; below, they are looked at in this size.", stacklevel=2)
+        return open_data(*sizes.cure, unreadable="skip")
 
 
 def check(options: Inspect) -> SWaST:

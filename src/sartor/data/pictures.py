@@ -158,7 +158,10 @@ def _survey(name: str, pictures: Sequence[Picture], reading: Reading) -> Survey:
         )
     except MixedSizes as sizes:
         cure = f"bring them to one with {reading.again(name, 'size=64')}" if reading.resizes else "fetch them again"
-        raise DataError(f"the {len(files)} pictures have {sizes}; {cure}.") from sizes
+        refusal = MixedSizes(f"the {len(files)} pictures have {sizes}; {cure}.")
+        if reading.resizes:
+            refusal.cure = f"{name}(size=64)", str(reading.root)
+        raise refusal from sizes
 
 
 def _refuse_or_warn(name: str, failed: Sequence[tuple[str, str]], n: int, reading: Reading) -> None:

@@ -24,7 +24,12 @@ _BLOCK = 512  # files that are handed to the threads at once
 
 
 class MixedSizes(DataError):
-    """Pictures of more than one size where one was expected; the text counts them."""
+    """Pictures of more than one size where one was expected; the text counts them.
+
+    `cure` is the name and the root by which the data set is opened at one size, where there is such a name.
+    """
+
+    cure: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
