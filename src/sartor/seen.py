@@ -186,7 +186,9 @@ class Scan:
 
     @property
     def classes(self) -> int:
-        """Number of classes: of the logits, or else the largest label and one."""
+        """Number of classes: of the logits, of the members' logits, or else the largest label and one."""
+        if not self.has("logits") and self.has("members"):
+            return self.members[0].classes
         return self.logits.shape[1] if self.has("logits") else int(self.targets.max()) + 1
 
     def at(self, rows: Int64[Tensor, "m"]) -> Int64[Tensor, "m"]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.errors import ConfigError, SelectionError
+from sartor.history import History
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
 from sartor.select.budget import class_budgets, share_out
@@ -21,11 +22,14 @@ SIZES = st.lists(st.integers(0, 25), min_size=1, max_size=6).filter(any)
 
 
 def imbalanced(sizes, seed=0):
-    """Classes of these sizes, which may be empty, in mixed order."""
+    """Classes of these sizes, which may be empty, in mixed order, with the history of a training."""
     rng = np.random.default_rng(seed)
     targets = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     logits, features = rng.normal(size=(len(targets), max(2, len(sizes)))), rng.normal(size=(len(targets), 3))
-    return Scan.from_arrays(logits=logits, features=features, targets=targets, rows=np.arange(len(targets)) * 2 + 1)
+    history = History(torch.arange(len(targets)) * 2 + 1)
+    for _ in range(11):
+        history.visit(history.rows, torch.from_numpy(rng.normal(size=logits.shape)), torch.from_numpy(targets))
+    return Scan.from_arrays(logits=logits, features=features, targets=targets, rows=history.rows, history=history)
 
 
 def counts(scan, rows, classes):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from reference import el2n as reference
 from sartor.errors import ConfigError, SelectionError
 from sartor.seen import Scan
-from sartor.select.scores import EL2N, el2n, keep_top
+from sartor.select.ranked import keep_top
+from sartor.select.scores import EL2N, el2n
 
 GENERATOR = torch.Generator()
 

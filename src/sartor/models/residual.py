@@ -114,7 +114,7 @@ class ResNet(nn.Module):
 
     The stem `cifar` is a 3 x 3 convolution that keeps the image's size, `imagenet` a 7 x 7 one of stride 2 and a
     max-pooling of stride 2. Each stage but the first halves the sides. Where blocks begin with norm and ReLU, these
-    move from the stem to the end.
+    move from the stem to the end. `dropout` is the rate of dropout before the classifier.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ class ResNet(nn.Module):
         channels: int,
         classes: int,
         stem: str,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         kernel, stride, padding = (7, 2, 3) if stem == "imagenet" else (3, 1, 1)
@@ -142,6 +143,7 @@ class ResNet(nn.Module):
         if self.preactivation:
             self.bn1 = nn.BatchNorm2d(outputs)
         self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.classifier = nn.Linear(outputs, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -159,7 +161,7 @@ class ResNet(nn.Module):
         for stage in self.stages:
             x = stage(x)
         x = F.relu(self.bn1(x)) if self.preactivation else x
-        return self.classifier(self.pool(x).flatten(1))
+        return self.classifier(self.dropout(self.pool(x).flatten(1)))
 
 
 def _stage(block: Block, blocks: int, inputs: int, channels: int, stride: int, shortcut: Shortcut) -> nn.Sequential:

@@ -56,3 +56,9 @@ def check_width(network: str, width: int) -> None:
     """Raise ConfigError for a width below 1."""
     if width < 1:
         raise ConfigError(f"the width of {network} is {width}; it must be at least 1.")
+
+
+def check_dropout(name: str, dropout: float) -> None:
+    """Raise ConfigError for a rate of dropout that is none."""
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout of {name} is {dropout:g}; it must lie in [0, 1), 0 for none.")

@@ -7,15 +7,22 @@ from collections import OrderedDict
 
 from torch import nn
 
-from sartor.models.shapes import check_classes, check_single, check_width, image_shape
+from sartor.models.shapes import check_classes, check_dropout, check_single, check_width, image_shape
 from sartor.registry import MODELS
 
 
+def before_classifier(name: str, dropout: float) -> list[tuple[str, nn.Module]]:
+    """Return the dropout of a network's features, no layer for a rate of 0. Raises: ConfigError: for other rates."""
+    check_dropout(name, dropout)
+    return [("dropout", nn.Dropout(dropout))] if dropout else []
+
+
 @MODELS.register("fc")
-def fc(classes: int, input_shape: tuple[int, ...], *, hidden: int = 256) -> nn.Sequential:
+def fc(classes: int, input_shape: tuple[int, ...], *, hidden: int = 256, dropout: float = 0.0) -> nn.Sequential:
     """One hidden layer of ReLUs over the flattened input (203,530 parameters for 28 x 28 and 10 classes).
 
-    Raises: ConfigError: for no class, a width below 1, or samples that are no single tensor.
+    `dropout` is the rate of dropout before the classifier.
+    Raises: ConfigError: for no class, a width below 1, a rate out of [0, 1), or samples that are no single tensor.
     """
     input_shape = check_single("fc", input_shape)
     check_classes("fc", classes)
@@ -24,13 +31,14 @@ def fc(classes: int, input_shape: tuple[int, ...], *, hidden: int = 256) -> nn.S
         ("flatten", nn.Flatten()),
         ("hidden", nn.Linear(math.prod(input_shape), hidden)),
         ("relu", nn.ReLU()),
+        *before_classifier("fc", dropout),
         ("classifier", nn.Linear(hidden, classes)),
     ]
     return nn.Sequential(OrderedDict(layers))
 
 
 @MODELS.register("lenet")
-def lenet(classes: int, input_shape: tuple[int, ...]) -> nn.Sequential:
+def lenet(classes: int, input_shape: tuple[int, ...], *, dropout: float = 0.0) -> nn.Sequential:
     """LeNet-5 with ReLU and max-pooling, no padding (44,426 parameters for 1 x 28 x 28 and 10 classes).
 
     Source: LeCun et al. 1998, section II.B. Differs: ReLU, max-pooling, full connections and a linear classifier, as is
@@ -50,13 +58,14 @@ def lenet(classes: int, input_shape: tuple[int, ...]) -> nn.Sequential:
         ("relu3", nn.ReLU()),
         ("hidden2", nn.Linear(120, 84)),
         ("relu4", nn.ReLU()),
+        *before_classifier("lenet", dropout),
         ("classifier", nn.Linear(84, classes)),
     ]
     return nn.Sequential(OrderedDict(layers))
 
 
 @MODELS.register("cnn")
-def cnn(classes: int, input_shape: tuple[int, ...], *, width: int = 16) -> nn.Sequential:
+def cnn(classes: int, input_shape: tuple[int, ...], *, width: int = 16, dropout: float = 0.0) -> nn.Sequential:
     """Three 3 x 3 convolutions (w, 2w, 2w channels) with batch norm and ReLU, then a classifier of 2 x 2 places.
 
     15,418 parameters for width 16, 1 x 8 x 8 and 10 classes. Larger images are averaged to 2 x 2 before the classifier.
@@ -76,5 +85,6 @@ def cnn(classes: int, input_shape: tuple[int, ...], *, width: int = 16) -> nn.Se
             layers.append((f"pool{i}", nn.MaxPool2d(2)))
     if (rows // 4, columns // 4) != (2, 2):
         layers.append(("pool3", nn.AdaptiveAvgPool2d(2)))
-    layers += [("flatten", nn.Flatten()), ("classifier", nn.Linear(4 * sizes[3], classes))]
+    layers += [("flatten", nn.Flatten()), *before_classifier("cnn", dropout)]
+    layers.append(("classifier", nn.Linear(4 * sizes[3], classes)))
     return nn.Sequential(OrderedDict(layers))

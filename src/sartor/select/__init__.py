@@ -2,8 +2,19 @@
 
 from sartor.registry import SAMPLERS as SAMPLERS
 from sartor.registry import SELECTORS as SELECTORS
+from sartor.select.aum import AUM as AUM
+from sartor.select.ccs import CCS as CCS
+from sartor.select.committee import ALSE as ALSE
+from sartor.select.committee import BALD as BALD
+from sartor.select.dual import DUAL as DUAL
+from sartor.select.forgetting import Forgetting as Forgetting
 from sartor.select.gradmatch import GradMatch as GradMatch
+from sartor.select.grand import GraNd as GraNd
 from sartor.select.moderate import Moderate as Moderate
 from sartor.select.random import Random as Random
 from sartor.select.samplers import Redraw as Redraw
 from sartor.select.scores import EL2N as EL2N
+from sartor.select.scores import Loss as Loss
+from sartor.select.uncertainty import Entropy as Entropy
+from sartor.select.uncertainty import LeastConfidence as LeastConfidence
+from sartor.select.uncertainty import Margin as Margin

@@ -1,70 +1,113 @@
-"""Scores read from one look at the network, and the selectors that keep one end of their ranking."""
+"""Scores read from one look at the network and the labels: EL2N and the loss."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from sartor.errors import check_choice
-from sartor.ranking import top_indices
+from sartor.errors import check_choice, check_range
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
-from sartor.select.budget import check_budget, share_out
-from sartor.types import Subset
+from sartor.select.ranked import Ranked
 
 
 def el2n(errors: Float[Tensor, "b c"]) -> Float[Tensor, "b"]:
-    """EL2N: the Euclidean norm of softmax - onehot, in [0, sqrt(2)]; higher is harder (Paul et al. 2021, Def. 2.1).
-
-    Differs: Paul et al. average over ten networks early in training; this is one network as it is.
-    """
+    """EL2N: the Euclidean norm of softmax - onehot, in [0, sqrt(2)]; higher is harder (Paul et al. 2021, Def. 2.1)."""
     return errors.norm(dim=1)
 
 
-def keep_top(
-    scores: Float[Tensor, "n"], k: int, *, largest: bool, targets: Int64[Tensor, "n"] | None = None
-) -> Int64[Tensor, "k"]:
-    """Return the positions of the k largest (or smallest) scores, ties to the lower position.
-
-    Where targets are given, each class is ranked for itself and gets its share of k by largest remainder.
-    """
-    if targets is None:
-        return top_indices(scores, k, largest=largest)
-    return share_out(targets, k, lambda members, budget: members[top_indices(scores[members], budget, largest=largest)])
+def losses(logits: Float32[Tensor, "b c"], targets: Int64[Tensor, "b"]) -> Float32[Tensor, "b"]:
+    """Return the cross-entropy in nats; higher is harder. Losses near 0 keep their digits: they are log(1 + small)."""
+    others = (logits - logits.gather(1, targets[:, None])).scatter(1, targets[:, None], -torch.inf)
+    rest = others.logsumexp(1)
+    return torch.where(rest < 0, rest.exp().log1p(), F.softplus(rest))
 
 
 @SELECTORS.register("el2n")
 @dataclass(frozen=True)
-class EL2N:
+class EL2N(Ranked):
     """The samples with the highest (hardest) or lowest error norm (Paul et al. 2021), without weights.
 
-    `keep="switch"` keeps the highest while progress < 1/2 and the lowest from then on, as SWaST does.
-    `balanced` ranks within each class. Without it, hardest-first can leave classes out and collects wrong labels.
+    `keep="switch"` keeps the highest while progress < 1/2 and the lowest from then on, as SWaST does. `members` is the
+    number of snapshots over which the score is averaged; 0 takes the network as it is. `balanced` ranks within each
+    class. Without it, hardest-first can leave classes out and collects wrong labels.
+    Differs: Paul et al. average over ten networks of their own early in training; SWaST takes one as it is.
     """
+
+    keep: str = "highest"
+    balanced: bool = False
+    members: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("keep", self.keep, ("highest", "lowest", "switch"))
+        check_range("members", self.members, 0, float("inf"), high_open=True)
+
+    @property
+    def members_from(self) -> str | None:
+        """Where members come from: the network at the end of earlier epochs."""
+        return "snapshots" if self.members else None
+
+    @property
+    def members_count(self) -> int:
+        """How many of them."""
+        return self.members
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Logits (or members) and targets, and the progress where the end that is kept switches."""
+        source = "members" if self.members else "logits"
+        return frozenset({source, "targets"} | ({"progress"} if self.keep == "switch" else set()))
+
+    @property
+    def parts(self) -> frozenset[str]:  # type: ignore[override]
+        """What the scores are read from."""
+        return self.needs - {"progress"}
+
+    def largest(self, scan: Scan) -> bool:
+        """Tell whether the largest scores are kept, or the smallest."""
+        return scan.progress < 0.5 if self.keep == "switch" else self.keep == "highest"
+
+    def scores(self, scan: Scan) -> Float32[Tensor, "n"]:
+        """Return EL2N, the mean over the members if there are some; higher is harder."""
+        if not self.members:
+            return torch.cat([el2n(scan.errors(block)) for block in scan.blocks()])
+        total = torch.zeros(len(scan))
+        for member in scan.members:
+            for block in scan.blocks():
+                errors = member.probabilities(block)
+                errors[torch.arange(len(errors)), scan.targets[block]] -= 1
+                total[block] += el2n(errors)
+        return total / len(scan.members)
+
+    def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
+        """Return the FLOPs of the norms, 2 per multiply-add."""
+        return 2.0 * n * classes * max(1, self.members)
+
+
+@SELECTORS.register("loss")
+@dataclass(frozen=True)
+class Loss(Ranked):
+    """The samples with the highest (hardest) or lowest cross-entropy of the network as it is, without weights.
+
+    `balanced` ranks within each class. Like EL2N, the highest collect wrong labels.
+    """
+
+    parts = frozenset({"logits", "targets"})
 
     keep: str = "highest"
     balanced: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("keep", self.keep, ("highest", "lowest", "switch"))
+        check_choice("keep", self.keep, ("highest", "lowest"))
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Logits and targets, and the progress where the end that is kept switches."""
-        return frozenset({"logits", "targets"} | ({"progress"} if self.keep == "switch" else set()))
-
-    def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:
-        """Return the k rows at the kept end of the ranking. Raises: SelectionError: for a k out of reach."""
-        check_budget(scan, k)
-        scores = torch.cat([el2n(scan.errors(block)) for block in scan.blocks()])
-        largest = scan.progress < 0.5 if self.keep == "switch" else self.keep == "highest"
-        targets = scan.targets if self.balanced else None
-        flops = self.arithmetic(len(scan), k, classes=scan.classes, features=0)
-        return Subset.of(scan.rows[keep_top(scores, k, largest=largest, targets=targets)], flops=flops)
+    def scores(self, scan: Scan) -> Float32[Tensor, "n"]:
+        """Return the cross-entropy in nats; higher is harder."""
+        return torch.cat([losses(scan.logits_of(block), scan.targets[block]) for block in scan.blocks()])
 
     def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
-        """Return the FLOPs of the norms, 2 per multiply-add."""
+        """Return the FLOPs of a softmax for each sample, 2 per multiply-add."""
         return 2.0 * n * classes

@@ -1,0 +1,71 @@
+"""Forgetting: how often a sample that was right turned wrong again while the network trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from sartor.errors import check_choice
+from sartor.history import History
+from sartor.registry import SELECTORS
+from sartor.seen import Scan
+from sartor.select.budget import check_budget
+from sartor.select.ranked import keep_top
+from sartor.select.ties import distinct_ranks
+from sartor.select.visits import visited
+from sartor.types import Subset
+
+
+def forgetting_events(history: History) -> Float32[Tensor, "n"]:
+    """Return how often each sample turned from right to wrong; one that was never right gets one more than any other.
+
+    Higher is harder (Toneva et al. 2019, Sec. 3). Differs: their code gives samples that were never right the number of
+    visits, which ranks alike; here the counts stay evenly spaced.
+    """
+    counts = history.forgotten.float()
+    return counts.masked_fill(history.times_right == 0, float(counts.max()) + 1)
+
+
+@SELECTORS.register("forgetting")
+@dataclass(frozen=True)
+class Forgetting:
+    """The samples that were forgotten most or least often (Toneva et al. 2019), without weights; reads the history.
+
+    Samples that were never right rank above every count. Counts are small, so that many are equal: those at the border
+    are chosen at random. `balanced` ranks within each class.
+    """
+
+    hardest: ClassVar[str] = "highest"
+
+    keep: str = "highest"
+    balanced: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("keep", self.keep, ("highest", "lowest"))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The history, and the targets where classes keep their shares."""
+        return frozenset({"history"} | ({"targets"} if self.balanced else set()))
+
+    def scores(self, scan: Scan) -> Float32[Tensor, "n"]:
+        """Return the number of forgetting events; higher is harder, never right is highest.
+
+        Raises: SelectionError: for samples that were never looked at.
+        """
+        return forgetting_events(visited(scan, 1))
+
+    def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:
+        """Return k rows. Raises: SelectionError: for a k out of reach, samples that were never looked at."""
+        check_budget(scan, k)
+        ranks = distinct_ranks(self.scores(scan), generator=generator)
+        targets = scan.targets if self.balanced else None
+        return Subset.of(scan.rows[keep_top(ranks, k, largest=self.keep == "highest", targets=targets)])
+
+    def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
+        """Return 0 FLOPs: counts are compared, and nothing is computed."""
+        return 0.0

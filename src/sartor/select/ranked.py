@@ -1,0 +1,63 @@
+"""Selectors that rank all samples by one number and keep one end of the ranking."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sartor.ranking import top_indices
+from sartor.seen import Scan
+from sartor.select.budget import check_budget, share_out
+from sartor.types import Subset
+
+
+def keep_top(
+    scores: Float[Tensor, "n"], k: int, *, largest: bool, targets: Int64[Tensor, "n"] | None = None
+) -> Int64[Tensor, "k"]:
+    """Return the positions of the k largest (or smallest) scores, ties to the lower position.
+
+    Where targets are given, each class is ranked for itself and gets its share of k by largest remainder.
+    """
+    if targets is None:
+        return top_indices(scores, k, largest=largest)
+    return share_out(targets, k, lambda members, budget: members[top_indices(scores[members], budget, largest=largest)])
+
+
+class Ranked(ABC):
+    """What such selectors share; theirs are `parts`, `scores`, and the fields `keep` (which end) and `balanced`."""
+
+    hardest: ClassVar[str] = "highest"
+    """The end of the scores at which the hardest samples are."""
+    parts: ClassVar[frozenset[str]]
+    """What the scores are read from."""
+    keep: str
+    balanced: bool
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the scores are read from, and the targets where classes keep their shares."""
+        return self.parts | ({"targets"} if self.balanced else set())
+
+    @abstractmethod
+    def scores(self, scan: Scan) -> Float[Tensor, "n"]:
+        """Return the score of each sample."""
+
+    @abstractmethod
+    def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
+        """Return the FLOPs of the scores, 2 per multiply-add."""
+
+    def largest(self, scan: Scan) -> bool:
+        """Tell whether the largest scores are kept, or the smallest."""
+        return self.keep == "highest"
+
+    def select(self, scan: Scan, k: int, *, generator: object) -> Subset:
+        """Return the k rows at the kept end of the ranking. Raises: SelectionError: for a k out of reach."""
+        check_budget(scan, k)
+        targets = scan.targets if self.balanced else None
+        chosen = keep_top(self.scores(scan), k, largest=self.largest(scan), targets=targets)
+        classes = scan.classes if self.parts & {"logits", "members"} else 0
+        features = scan.features.shape[1] if "features" in self.parts else 0
+        return Subset.of(scan.rows[chosen], flops=self.arithmetic(len(scan), k, classes=classes, features=features))
