@@ -29,7 +29,10 @@ def imbalanced(sizes, seed=0):
     history = History(torch.arange(len(targets)) * 2 + 1)
     for _ in range(11):
         history.visit(history.rows, torch.from_numpy(rng.normal(size=logits.shape)), torch.from_numpy(targets))
-    return Scan.from_arrays(logits=logits, features=features, targets=targets, rows=history.rows, history=history)
+    members = [Scan.from_arrays(rows=history.rows, logits=rng.normal(size=logits.shape)) for _ in range(2)]
+    return Scan.from_arrays(
+        logits=logits, features=features, targets=targets, rows=history.rows, history=history, members=members
+    )
 
 
 def counts(scan, rows, classes):

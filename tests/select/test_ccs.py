@@ -176,7 +176,9 @@ def test_no_more_are_dropped_than_k_leaves_and_those_that_come_back_are_the_easi
 
 
 def test_a_score_needs_a_hard_end_and_options_that_change_it():
-    with pytest.raises(ConfigError, match=r"score is 'dual', which does not rank samples by difficulty; use aum, "):
+    with pytest.raises(
+        ConfigError, match=r"score is 'dual', which does not rank samples by difficulty; use alse, aum, "
+    ):
         CCS(score="dual")
     with pytest.raises(ConfigError, match="does not rank samples by difficulty"):
         CCS(score=f"{__file__}:Undeclared")
