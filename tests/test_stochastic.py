@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from sartor.data.pool import Pool
-from sartor.errors import SelectionError
+from sartor.dist import joined
+from sartor.errors import ConfigError, SelectionError
 from sartor.scanning import scan
 from sartor.stochastic import dropout_layers, dropout_on
+from side_by_side import side_by_side, values
 
 POOL = Pool.from_arrays(torch.randn(30, 6, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 3)
 
@@ -64,3 +66,97 @@ def test_a_network_without_dropout_is_refused_and_a_committee_is_the_way_round(m
     seen = scan(plain, POOL, needs={"members"}, committee=[plain, nn.Linear(6, 3)])
     assert torch.equal(seen.members[0].logits, scan(plain, POOL, needs={"logits"}).logits)
     assert not torch.equal(seen.members[0].logits, seen.members[1].logits)
+
+
+class Reads(nn.Module):
+    """A layer on sequences of three, and a head."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(2, 3)
+
+    def forward(self, x):
+        x = x.unflatten(1, (3, 2))
+        made = self.layer(x, x, x) if isinstance(self.layer, nn.MultiheadAttention) else self.layer(x)
+        return self.head((made[0] if isinstance(made, tuple) else made)[:, -1])
+
+
+LAYERS = {
+    "lstm": lambda: nn.LSTM(2, 2, num_layers=2, dropout=0.5, batch_first=True),
+    "attention": lambda: nn.MultiheadAttention(2, 2, dropout=0.5, batch_first=True),
+    "encoder-layer": lambda: nn.TransformerEncoderLayer(2, 2, 4, dropout=0.5, batch_first=True),
+    "encoder": lambda: nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(2, 2, 4, 0.5, batch_first=True), 2, enable_nested_tensor=False
+    ),
+    "alpha": lambda: nn.AlphaDropout(0.5),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_dropout_inside_of_other_layers_draws_too(name):
+    """Faulty: torch's encoder layers take a way without dropout in eval mode, and all members are alike."""
+    torch.manual_seed(0)
+    model = Reads(LAYERS[name]()).train()
+    one, other, _ = members(model)
+    assert not torch.equal(one, other)
+    assert all(m.training for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.LSTM(2, 2), nn.MultiheadAttention(2, 2), nn.TransformerEncoderLayer(2, 2, 4, 0.0)]
+)
+def test_layers_whose_rate_is_0_do_not_count(layer):
+    assert dropout_layers(layer) == []
+
+
+def test_dropout_that_changes_nothing_is_told():
+    class Idle(nn.Linear):
+        def __init__(self):
+            super().__init__(6, 3)
+            self.drop = nn.Dropout(0.5)
+
+    with pytest.warns(UserWarning, match="all passes of Idle are alike: its dropout layers change nothing"):
+        members(Idle())
+
+
+def test_one_process_or_several_draw_the_same(model):
+    """Draws belong to a batch, not to the process that has it."""
+
+    def work(rank):
+        with joined() as world:
+            return members(model, world=world)
+
+    alone = members(model)
+    for company in values(side_by_side(work, 3)):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(alone, company, strict=True))
+
+
+def test_modes_come_back_after_an_error_too(model):
+    model.train()
+    model[0].eval()
+    with pytest.raises(ZeroDivisionError), dropout_on(model):
+        raise ZeroDivisionError
+    assert [m.training for m in model] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"dropout_passes": -1}, "dropout_passes is -1; it must be a number of passes"),
+        ({"dropout_passes": 2, "committee": [nn.Linear(6, 3)]}, "both bring the members; leave one of them out"),
+    ],
+)
+def test_members_that_cannot_be_meant_are_refused(model, given, text):
+    with pytest.raises(ConfigError, match=text):
+        scan(model, POOL, needs={"members"}, **given)
+
+
+def test_a_committee_may_be_any_iterable_and_the_model_itself_is_not_run():
+    """Faulty: a generator that is counted is empty when its networks are to be run."""
+
+    class Never(nn.Module):
+        def forward(self, x):
+            raise AssertionError("the model was run")
+
+    seen = scan(Never(), POOL, needs={"members"}, committee=(nn.Linear(6, 3) for _ in range(2)))
+    assert len(seen.members) == 2

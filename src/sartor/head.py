@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sartor.errors import ConfigError, SelectionError, nearest
@@ -70,6 +71,9 @@ class HeadTap:
     def _find(self, logits: Tensor) -> str:
         """Return the Linear that made the logits, and let the others go."""
         name = next((path for path, (_, made) in self.calls.items() if made is logits), None)
+        if name is None:  # a cast to float32, which mixed precision makes another tensor of
+            alike = [path for path, (_, made) in self.calls.items() if _same_values(made, logits)]
+            name = alike[0] if len(alike) == 1 else None
         if name is None:
             known = ", ".join(self.linears) or "none"
             raise SelectionError(
@@ -85,6 +89,11 @@ class HeadTap:
     def _note(self, path: str, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if self.name is not None or output.ndim == 2:
             self.calls[path] = (args[0] if args else next(iter(kwargs.values()), None), output)
+
+
+def _same_values(made: Any, logits: Tensor) -> bool:
+    """Tell whether logits are what a module made, but for their type."""
+    return isinstance(made, Tensor) and made.shape == logits.shape and torch.equal(made.float(), logits.float())
 
 
 def _is_linear(module: nn.Module) -> bool:

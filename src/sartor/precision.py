@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from torch import nn
 
+from sartor.costs import Flops
 from sartor.errors import ConfigError, check_choice
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("auto", "fp32", "bf16")
 WORTHWHILE = 10_000_000
-"""Forward FLOPs of one sample from which bf16 was measured to be clearly faster (docs/precision.md)."""
+"""Forward FLOPs of a sample from which bf16 was measured to be clearly faster (docs/precision.md), in convolutions."""
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -25,14 +27,21 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def pick_precision(asked: str, device: torch.device, flops: int) -> Precision:
-    """Resolve `auto` for a network of `flops` forward FLOPs a sample; fp32 and bf16 stay what they are.
+def gains(model: nn.Module, flops: Flops) -> bool:
+    """Tell whether a network is of a kind and size that bf16 was measured to serve: large, mostly convolutions."""
+    kernels = [f"{name}.weight" for name, m in model.named_modules() if isinstance(m, nn.modules.conv._ConvNd)]
+    return flops.forward >= WORTHWHILE and 2 * sum(flops.by_weight.get(name, 0) for name in kernels) >= flops.forward
 
+
+def pick_precision(asked: str, device: torch.device, gaining: bool) -> Precision:
+    """Resolve `auto`, for a network that `gains` or does not; fp32 and bf16 stay what they are.
+
+    On GPUs `auto` is fp32: there the gain was not measured.
     Raises: ConfigError: for a device that has no bfloat16 at all.
     """
     check_choice("precision", asked, PRECISIONS)
     if asked == "auto":
-        return "bf16" if flops >= WORTHWHILE and has_bf16(device) else "fp32"
+        return "bf16" if gaining and device.type == "cpu" and has_bf16(device) else "fp32"
     if asked == "fp32":
         return "fp32"
     if device.type not in ("cpu", "cuda"):

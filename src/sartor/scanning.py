@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from sartor.head import HeadTap
 from sartor.history import History
 from sartor.memory import fitting
 from sartor.per_sample import gradient_norms
-from sartor.precision import Precision, arithmetic, has_bf16, pick_precision
+from sartor.precision import Precision, arithmetic, gains, has_bf16, pick_precision
 from sartor.randomness import derive, reseed
 from sartor.seen import SUPPLIERS, Scan, checked_parts, few
 from sartor.stochastic import dropout_on
@@ -73,11 +74,16 @@ class Pass:
     def gradient_norms(self, model: nn.Module, pool: Pool) -> Tensor:
         """Return the norm of each sample's gradient in all weights, in float32 arithmetic."""
         rows = pool.rows[self.world.shard(len(pool.rows), block=self.batch_size)]
-        found = []
-        with undisturbed(model), closing(self.loader(pool).sequential(rows, batch_size=self.batch_size)) as batches:
-            for batch in batches:
-                found.append(gradient_norms(model, batch.inputs, batch.targets).cpu())
-        return self.world.gather_rows(torch.cat(found) if found else None)
+        loader = self.loader(pool)
+
+        def passed(size: int) -> Tensor | None:
+            with closing(loader.sequential(rows, batch_size=size)) as batches:
+                found = [gradient_norms(model, batch.inputs, batch.targets) for batch in batches]
+            return torch.cat(found) if found else None
+
+        with undisturbed(model):
+            norms = fitting(passed, self.batch_size)
+        return self.world.gather_rows(norms)
 
     def loader(self, pool: Pool) -> Loader:
         """Return what reads the pool."""
@@ -92,10 +98,9 @@ class Pass:
 
     def resolved(self, model: nn.Module, pool: Pool) -> Precision:
         """Turn `auto` into the precision that pays for this network; its FLOPs are counted only where they decide."""
-        flops = 0
-        if self.precision == "auto" and has_bf16(self.device):
-            flops = count_flops(model, pool.gather(pool.rows[:1], self.device)).forward
-        return pick_precision(self.precision, self.device, flops)
+        asked = self.precision == "auto" and has_bf16(self.device)
+        gaining = asked and gains(model, count_flops(model, pool.gather(pool.rows[:1], self.device)))
+        return pick_precision(self.precision, self.device, gaining)
 
 
 def scan(
@@ -112,7 +117,7 @@ def scan(
     labelled: Pool | None = None,
     history: History | None = None,
     dropout_passes: int = 0,
-    committee: Sequence[nn.Module] = (),
+    committee: Iterable[nn.Module] = (),
     seed: int = 0,
     channels_last: bool = True,
     precision: str = "auto",
@@ -139,7 +144,8 @@ def scan(
         "labelled": labelled,
         "history": history,
     }
-    given["members"] = list(committee) or dropout_passes or None
+    committee = _checked_committee(committee, dropout_passes)
+    given["members"] = committee or dropout_passes or None
     wanted = _checked_needs(needs, given)
     if len(pool.rows) == 0:
         raise SelectionError("the pool has no rows, so there is nothing to scan; give a pool with samples.")
@@ -164,6 +170,15 @@ def scan(
     return Scan(pool.rows, checked_parts(parts, pool.rows, pool.ids_of), head_bias)
 
 
+def samples_passed(needs: frozenset[str], n: int, *, held: int = 0, members: int = 0) -> tuple[int, int]:
+    """Return how many samples a scan of n passes through the network forward only, and how many backward too.
+
+    `held` is the size of a pool given as `validation`, `members` the number of dropout passes or networks.
+    """
+    forward = n + held * ("validation" in needs) if needs & FORWARD_PARTS else 0
+    return forward + n * members * ("members" in needs), n * ("gradient_norms" in needs)
+
+
 def forward(model: nn.Module, inputs: Inputs) -> Tensor:
     """Call a module on a tensor, a tuple (positional arguments) or a dict (keyword arguments)."""
     if isinstance(inputs, dict):
@@ -180,6 +195,11 @@ def _members(
         found = [run.tables(network, pool, only)[0] for network in committee]
     else:
         found = [run.tables(model, pool, only, dropout=derive(seed, "dropout", i))[0] for i in range(passes)]
+        if passes > 1 and all(torch.equal(one["logits"], found[0]["logits"]) for one in found):
+            warnings.warn(
+                f"all passes of {type(model).__name__} are alike: its dropout layers change nothing in its logits.",
+                stacklevel=3,
+            )
     return tuple(Scan(pool.rows, checked_parts(dict(tables), pool.rows, pool.ids_of)) for tables in found)
 
 
@@ -211,6 +231,16 @@ def _run(
                 tables[name] = torch.empty(n, values.shape[1])
             tables[name][window] = values.float().cpu()
     return tables
+
+
+def _checked_committee(committee: Iterable[nn.Module], passes: int) -> list[nn.Module]:
+    """Return the networks of a committee. Raises: ConfigError: for fewer than 0 passes, or for passes beside them."""
+    networks = list(committee)
+    if passes < 0:
+        raise ConfigError(f"dropout_passes is {passes}; it must be a number of passes, 0 for none.")
+    if passes and networks:
+        raise ConfigError("dropout_passes and committee both bring the members; leave one of them out.")
+    return networks
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -44,11 +44,17 @@ class Early(Net):
 
 
 def test_a_last_linear_is_known_also_where_a_scale_follows() -> None:
-    for model in (Net(nn.Linear(5, 3)), Net(nn.Linear(5, 3), nn.Softmax(dim=1)), nn.Linear(8, 3)):
+    for model in (Net(nn.Linear(5, 3)), Net(nn.Linear(5, 3), nn.Softmax(dim=1))):
         model.train()
         check_classifier(model, POOL, head=None, variant="cut")
         assert model.training
         assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_network_of_one_layer_has_nothing_before_its_classifier() -> None:
+    check_classifier(nn.Linear(8, 3), POOL, head=None, variant="trim")
+    with pytest.raises(PruningError, match="has only one layer that can be pruned; use --variant whole or trim"):
+        check_classifier(nn.Linear(8, 3), POOL, head=None, variant="cut")
 
 
 def test_a_named_head_with_weights_is_known() -> None:

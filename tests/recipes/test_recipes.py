@@ -10,7 +10,7 @@ from torch import nn
 
 import sartor
 from sartor.data.formats import Splits, digits
-from sartor.errors import ConfigError, DataError, SartorError, Stopped, TrainingError
+from sartor.errors import ConfigError, DataError, ResumeError, SartorError, Stopped, TrainingError
 from sartor.models.build import build_model
 from sartor.recipes import Dense, SWaST
 from sartor.recipes.arms import ARMS, make_arm
@@ -420,3 +420,20 @@ def test_reading_line_5_literally_needs_an_epoch_to_select_in() -> None:
     with pytest.raises(ConfigError, match="no coreset would be selected in fewer than 20"):
         SWaST(epochs=10, every=20, selection_timing="literal")
     assert SWaST(epochs=20, every=20, selection_timing="literal").fewest_epochs == 20
+
+
+def test_another_dropout_is_another_network_and_other_first_weights_are_told(splits: Splits, tmp_path: Path) -> None:
+    def net(rate: float, seed: int = 0) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(rate), nn.Linear(16, 10))
+
+    recipe = Dense(epochs=1, probe=0)
+    first = recipe.fit(net(0.5), splits.train, splits.test, out=tmp_path / "run")
+    with pytest.raises(ResumeError, match="model_layers"):
+        recipe.fit(net(0.1), splits.train, splits.test, out=tmp_path / "run")
+    with pytest.warns(UserWarning, match="other weights than the one that this run began with"):
+        again = recipe.fit(net(0.5, seed=1), splits.train, splits.test, out=tmp_path / "run")
+    assert again.results == first.results
+    with pytest.raises(ResumeError, match="network"):
+        recipe.fit(net(0.5), splits.train, splits.test, out=tmp_path / "run", labels={"model": "net.py:other"})

@@ -169,6 +169,14 @@ def test_the_hard_end_is_the_one_that_the_score_declares(score):
     assert SELECTORS.build(f"ccs(score={score})").needs == ({"history"} if score == "aum" else {"features"})
 
 
+@pytest.mark.parametrize("score", ["el2n", "loss", "entropy", "margin", "least-confidence"])
+def test_scores_of_one_moment_have_the_unsure_end_as_the_hard_one(score):
+    lead = torch.tensor([5, 0.1, 7, 0.2, 6, 8])
+    seen = Scan.from_arrays(logits=torch.stack([lead, lead * 0], 1), targets=[0] * 6)
+    for seed in range(5):
+        assert {1, 3}.isdisjoint(chosen(CCS(score=score, beta=0.34), seen, 3, seed).tolist())
+
+
 def test_no_more_are_dropped_than_k_leaves_and_those_that_come_back_are_the_easier_ones():
     seen = scan_of([5, -1, 7, -2, 6, 8, 1, 2, 3, 4])
     assert chosen(CCS(beta=0.5), seen, 10).tolist() == list(range(10))

@@ -22,7 +22,7 @@ from sartor.cli.options import command, differing, parse_options
 from sartor.comparison import Job, load, model_for, plan_jobs, run_jobs
 from sartor.errors import ConfigError, ResumeError, SartorError, Stopped, check_choice, check_range
 from sartor.files import make_folder, read_object, set_aside, write_json
-from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, check_arms
+from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, arm_folder, check_arms
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.setup import pick_device, prepare_data
 from sartor.recipes.swast import SWaST
@@ -131,7 +131,7 @@ def check(options: Compare, base: SWaST) -> None:
         check_choice("arm", parse(name)[0], ARMS)
     if options.match == "cost" and EQUAL_STEPS in [parse(name)[0] for name in arms]:
         raise ConfigError(f"{EQUAL_STEPS} means equal steps; at equal cost leave it out, dense is the control then.")
-    if len(set(arms)) < len(arms) or len(set(options.noise)) < len(options.noise):
+    if len({arm_folder(arm) for arm in arms}) < len(arms) or len(set(options.noise)) < len(options.noise):
         raise ConfigError("an arm or a noise level is named twice; name each once.")
     check_arms(arms, base)
     pick_device(options.device)

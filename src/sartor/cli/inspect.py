@@ -183,7 +183,7 @@ def numbers_kept(forecaster: Forecaster, recipe: Recipe) -> int:
     if recipe.preserves != "none":
         needs |= {"logits"}
     train = forecaster.splits.train
-    seen = scan(forecaster.model, train.only(train.rows[:1]), needs=needs, head=recipe.head)
+    seen = scan(forecaster.model, train.only(train.rows[:1]), needs=needs, head=recipe.head, precision=recipe.scoring)
     return sum(seen.parts[part].shape[1] for part in needs)
 
 

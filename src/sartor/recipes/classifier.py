@@ -45,6 +45,11 @@ def check_classifier(model: nn.Module, pool: Pool, *, head: str | None, variant:
             f"variant {variant} prunes the classifier apart, but no Linear makes the logits ({which}); "
             f"name the classifier with --head NAME, {options}"
         )
+    if variant == "cut" and len(prunable(model)) == 1:
+        raise PruningError(
+            "variant cut prunes the classifier and what comes before it apart, but the network has only one layer that "
+            "can be pruned; use --variant whole or trim."
+        )
 
 
 def _maker(model: nn.Module, pool: Pool) -> tuple[int, str | None]:

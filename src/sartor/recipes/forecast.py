@@ -18,7 +18,7 @@ from sartor.costs import Flops, count_flops, training_flops
 from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError
-from sartor.precision import arithmetic, pick_precision
+from sartor.precision import arithmetic, gains, pick_precision
 from sartor.randomness import generator
 from sartor.recipes.timetable import count_steps
 from sartor.scanning import FORWARD_PARTS, scan
@@ -80,7 +80,8 @@ def selector_arithmetic(recipe: Recipe, model: nn.Module, pool: Pool) -> Choosin
     if selector is None or count is None:
         return nothing
     needs = selector.needs & FORWARD_PARTS
-    seen = scan(model, pool.only(pool.rows[:1]), needs=needs, head=getattr(recipe, "head", None))
+    first, head = pool.only(pool.rows[:1]), getattr(recipe, "head", None)
+    seen = scan(model, first, needs=needs, head=head, precision=recipe.scoring)
     classes, features = (seen.parts[part].shape[1] if seen.has(part) else 0 for part in ("logits", "features"))
     return partial(count, classes=classes, features=features)
 
@@ -180,7 +181,7 @@ def seconds_per_sample(recipe: Recipe, model: nn.Module, pool: Pool, *, repeats:
     rows = pool.rows[: recipe.batch_size]
     batch, targets = pool.gather(rows), pool.targets_of(rows)
     device = torch.device("cpu")
-    precision = pick_precision(recipe.precision, device, count_flops(model, pool.gather(rows[:1])).forward)
+    precision = pick_precision(recipe.precision, device, gains(model, count_flops(model, pool.gather(rows[:1]))))
     if recipe.channels_last and isinstance(batch, Tensor) and batch.ndim == 4:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batch = batch.contiguous(memory_format=torch.channels_last)

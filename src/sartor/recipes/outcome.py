@@ -152,8 +152,16 @@ def density_by_layer(model: nn.Module, masks: Masks | None) -> dict[str, float]:
     return {name: kept.get(name, 1.0) for name in prunable(model)}
 
 
-def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subset, labels: dict[str, Any]) -> Result:
-    """Write the network, the masks, the ledger and, last of all, the results."""
+def conclude(
+    run: Run,
+    trainer: Trainer,
+    data: Data,
+    watch: Watch,
+    subset: Subset,
+    labels: dict[str, Any],
+    beginning: str,
+) -> Result:
+    """Write the network, the masks, the ledger and, last of all, the results; `beginning`: digest of first weights."""
     model, masks, ledger = trainer.model, trainer.masks, trainer.ledger
     last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
     refuse_divergence(model, last)
@@ -191,6 +199,7 @@ def conclude(run: Run, trainer: Trainer, data: Data, watch: Watch, subset: Subse
         "kept_weights": parameters - (0 if masks is None else masks.total() - masks.kept()),
         "density_by_layer": density_by_layer(model, masks),
         "digest": {
+            "beginning": run.once("beginning", lambda: beginning, save=False),
             "weights": digest(state),
             "masks": None if masks is None else masks.digest(),
             "subset": digest(as_tensors(subset)),

@@ -73,7 +73,7 @@ _SWAST = {
     "holdout": 0.1,
     "fraction": 0.1,
     "every": 20,
-    "selector": "gradmatch(per=batch, batch_size=128)",
+    "selector": "gradmatch(per=batch, batch_size=128, ridge=0)",
     "pruner": "rigl",
     "variant": "cut",
     "preserve_weight": 0.1,

@@ -15,6 +15,7 @@ from torch import nn
 
 from sartor.data.augment import Augment
 from sartor.data.loader import even_sizes
+from sartor.digest import digest
 from sartor.dist import joined
 from sartor.errors import ConfigError, check_choice, check_kind, check_range
 from sartor.losses import WEIGHTINGS
@@ -25,8 +26,10 @@ from sartor.recipes.outcome import Result, Watch, conclude, pool_summary, recall
 from sartor.recipes.setup import (
     AUGMENTS,
     Data,
+    check_arithmetic,
     check_model,
     check_reading,
+    note_beginning,
     note_machine,
     pick_device,
     prepare_data,
@@ -145,6 +148,7 @@ class Recipe(ABC):
     def check_data(self, model: nn.Module, data: Data) -> None:
         """Raise an error for what could only fail later, before anything is written."""
         check_model(model, data)
+        check_arithmetic(self, model, data.train)
         check_norms(self, model)
         self.check_batches(model, len(data.train))
 
@@ -218,13 +222,16 @@ class Recipe(ABC):
             self.check_data(model.to(chosen), data)
             self.check_batches(model, len(data.train), world.size)
             folder = None if out is None else Path(out)
-            config = self.configuration(model, data)
+            config = self.configuration(model, data) | {"network": (labels or {}).get("model", "")}
+            beginning = digest(model.state_dict())
             with Run(folder, config, seed=self.seed, save_every=save_every, world=world) as run:
                 run.listener, run.stopping = listener if world.first else None, stopping
                 if run.results is not None and folder is not None:
+                    note_beginning(run.results["digest"].get("beginning", beginning), beginning)
                     return recall(folder, run, model, data)
                 run.announce()
                 note_machine(run, chosen)
+                note_beginning(run.once("beginning", lambda: beginning, save=False), beginning)
                 if data.train.noise is not None:
                     run.write("noise.json", data.train.noise.to_json(data.train))
                 trainer = prepare_trainer(self, run, model, data, chosen, workers)
@@ -240,15 +247,16 @@ class Recipe(ABC):
                     "model": type(model).__name__,
                     "command": "",
                 }
-                return conclude(run, trainer, data, watch, subset, known | (labels or {}))
+                return conclude(run, trainer, data, watch, subset, known | (labels or {}), beginning)
 
     def configuration(self, model: nn.Module, data: Data) -> dict[str, Any]:
-        """Return all that decides the outcome of a run: options, data and the network's shape, not its machine."""
+        """Return all that decides the outcome of a run: options, data, the network's layers, not its machine."""
         shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in model.state_dict().items()]
         return {
             "recipe": self.name,
             **dataclasses.asdict(self),
             "model": type(model).__name__,
+            "model_layers": hashlib.sha256(repr(model).encode()).hexdigest()[:16],
             "model_shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
             "train": pool_summary(data.train),
             "validation": pool_summary(data.validation),

@@ -19,7 +19,7 @@ from sartor.data.split import hold_out
 from sartor.errors import ConfigError, DataError, SartorError
 from sartor.memory import shortage
 from sartor.models.shapes import shape_of
-from sartor.precision import has_bf16, pick_precision
+from sartor.precision import arithmetic, gains, has_bf16, pick_precision
 from sartor.recipes.optimizing import make_optimizer
 from sartor.recipes.timetable import count_steps
 from sartor.run import Run
@@ -149,6 +149,25 @@ def check_fit(model: nn.Module, pool: Pool, classes: int) -> None:
         raise ConfigError(f"the model makes {shape} of one sample; it must make logits, (1, {classes}).")
 
 
+def check_arithmetic(recipe: Recipe, model: nn.Module, pool: Pool) -> None:
+    """Raise ConfigError for a model that cannot be run in the precisions of the recipe though it can in float32."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs = pool.gather(pool.rows[:1], device=device)
+    gaining = gains(model, count_flops(model, inputs))
+    for option in ("precision", "scoring"):
+        if pick_precision(getattr(recipe, option), device, gaining) == "bf16":
+            try:
+                with undisturbed(model), arithmetic("bf16", device):
+                    forward(model, inputs)
+            except RuntimeError as error:
+                if shortage(error) is not None:
+                    raise
+                reason = str(error).splitlines()[0].rstrip(".")
+                raise ConfigError(
+                    f"the model cannot be run in bf16 ({reason}); use --precision fp32 --scoring fp32."
+                ) from error
+
+
 def note_machine(run: Run, device: torch.device) -> None:
     """Warn where a run goes on with other threads, processes, device or versions than it began with."""
     here: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
@@ -164,6 +183,16 @@ def note_machine(run: Run, device: torch.device) -> None:
         )
 
 
+def note_beginning(there: str, here: str) -> None:
+    """Warn where a run is given a network with other weights than it began with: those of the run are used."""
+    if there != here:
+        warnings.warn(
+            "the network that was given has other weights than the one that this run began with; the run goes by its "
+            "own. For another training, name another folder.",
+            stacklevel=2,
+        )
+
+
 def prepare_trainer(
     recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device, workers: int = 0
 ) -> Trainer:
@@ -174,6 +203,7 @@ def prepare_trainer(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     example = data.train.gather(data.train.rows[:1], device=device)
     flops = count_flops(model, example)
+    gaining = gains(model, flops)
     run.world.share(model.state_dict().values())
     optimizer = make_optimizer(recipe, model)
     slots = recipe.timetable(len(data.train))
@@ -208,7 +238,7 @@ def prepare_trainer(
         pruner=pruner,
         masks=masks,
         weighting=recipe.weighting,
-        precision=pick_precision(recipe.precision, device, flops.forward),
-        scoring=pick_precision(recipe.scoring, device, flops.forward),
+        precision=pick_precision(recipe.precision, device, gaining),
+        scoring=pick_precision(recipe.scoring, device, gaining),
     )
     return run.track("trainer", trainer)

@@ -178,7 +178,8 @@ class SWaST(Recipe):
                 )
             if selector.needs & FORWARD_PARTS:
                 first = data.train.only(data.train.rows[:1])
-                seen = scan(model, first, needs=selector.needs & FORWARD_PARTS, head=self.head)
+                needs = selector.needs & FORWARD_PARTS
+                seen = scan(model, first, needs=needs, head=self.head, precision=self.scoring)
                 if seen.bias is None and needs_linear_head(selector):
                     raise no_linear_head()
         if pruner is not None:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from sartor.errors import check_choice
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
-from sartor.select.budget import check_budget
-from sartor.select.ranked import keep_top
+from sartor.select.ranked import Ranked
 from sartor.select.visits import visited
-from sartor.types import Subset
 
 
 @SELECTORS.register("aum")
 @dataclass(frozen=True)
-class AUM:
+class AUM(Ranked):
     """The samples with the lowest (hardest) or highest area under the margin (Pleiss et al. 2020), without weights.
 
     The margin is the label's logit minus the largest other one, its area the mean over all visits: reads the history.
@@ -28,6 +25,7 @@ class AUM:
     """
 
     hardest: ClassVar[str] = "lowest"
+    parts = frozenset({"history"})
 
     keep: str = "lowest"
     balanced: bool = False
@@ -35,24 +33,12 @@ class AUM:
     def __post_init__(self) -> None:
         check_choice("keep", self.keep, ("highest", "lowest"))
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The history, and the targets where classes keep their shares."""
-        return frozenset({"history"} | ({"targets"} if self.balanced else set()))
-
     def scores(self, scan: Scan) -> Float64[Tensor, "n"]:
         """Return the mean margin of the logits (Pleiss et al. 2020, Eq. 2); higher is easier.
 
         Raises: SelectionError: for samples that were never looked at.
         """
         return visited(scan, 1).margins
-
-    def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:
-        """Return the k rows at the kept end. Raises: SelectionError: for a k out of reach, samples never looked at."""
-        check_budget(scan, k)
-        targets = scan.targets if self.balanced else None
-        chosen = keep_top(self.scores(scan), k, largest=self.keep == "highest", targets=targets)
-        return Subset.of(scan.rows[chosen], flops=self.arithmetic(len(scan), k, classes=0, features=0))
 
     def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
         """Return the FLOPs of the means."""

@@ -49,7 +49,7 @@ def share_out(
     """Choose class by class, each its share of k as `class_budgets` has it: what a selector's `balanced` means.
 
     `choose(members, budget)` returns that many of a class's positions. No class gets none, unless k is smaller than
-    their number: then the largest ones get a sample each.
+    their number.
     """
     members = members_by_class(targets)
     budgets = class_budgets(targets, k, none_empty=k >= len(members))

@@ -107,7 +107,7 @@ class CCS:
 
         chosen = share_out(scan.targets, k, cover) if self.balanced else cover(torch.arange(len(scan)), k)
         features = scan.features.shape[1] if "features" in ranking.needs else 0
-        classes = scan.classes if "logits" in ranking.needs else 0
+        classes = scan.classes if ranking.needs & {"logits", "members"} else 0
         flops = self.arithmetic(len(scan), k, classes=classes, features=features)
         return Subset.of(scan.rows[chosen], flops=flops)
 

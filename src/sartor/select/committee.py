@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
-from sartor.errors import check_choice, check_range
+from sartor.errors import SelectionError, check_choice, check_range
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
 from sartor.select.ranked import Ranked
@@ -16,7 +16,7 @@ from sartor.select.ranked import Ranked
 VOTES = ("least-confidence", "entropy", "variation-ratio")
 
 
-def entropy_of(probabilities: Float32[Tensor, "b c"]) -> Float32[Tensor, "b"]:
+def entropy_of(probabilities: Float[Tensor, "b c"]) -> Float[Tensor, "b"]:
     """Return the entropy of distributions in nats; 0 log 0 is 0."""
     return torch.special.entr(probabilities).sum(1)
 
@@ -24,10 +24,16 @@ def entropy_of(probabilities: Float32[Tensor, "b c"]) -> Float32[Tensor, "b"]:
 def mutual_information(members: Float32[Tensor, "m b c"]) -> Float32[Tensor, "b"]:
     """Return H(mean of the members' predictions) - mean of their H, in [0, log m]; higher is less agreed on.
 
+    Both means are taken of differences from the first member, in float64: 0 where all are equal, and the digits of
+    small disagreements are there.
     Source: Houlsby et al. 2011, Eq. 2; Gal et al. 2017, Eq. 4.
     """
-    apart = torch.stack([entropy_of(member) for member in members]).mean(0)
-    return (entropy_of(members.mean(0)) - apart).clamp(min=0)
+    first = members[0].double()
+    mean, apart, own = torch.zeros_like(first), torch.zeros(len(first), dtype=torch.float64), entropy_of(first)
+    for member in members[1:].unbind():
+        mean += (member - first) / len(members)
+        apart += (entropy_of(member.double()) - own) / len(members)
+    return (entropy_of(first + mean) - own - apart).clamp(min=0).float()
 
 
 def variation_ratio(members: Float32[Tensor, "m b c"]) -> Float32[Tensor, "b"]:
@@ -41,7 +47,15 @@ def variation_ratio(members: Float32[Tensor, "m b c"]) -> Float32[Tensor, "b"]:
 
 
 def predictions(scan: Scan, block: slice) -> Float32[Tensor, "m b c"]:
-    """Return what each member of a scan predicts for a block."""
+    """Return what each member of a scan predicts for a block.
+
+    Raises: SelectionError: for members that tell of different numbers of classes.
+    """
+    widths = sorted({member.logits.shape[1] for member in scan.members})
+    if len(widths) > 1:
+        raise SelectionError(
+            f"the members of the scan have {' and '.join(map(str, widths))} classes; take networks for the same ones."
+        )
     return torch.stack([member.probabilities(block) for member in scan.members])
 
 
@@ -85,7 +99,12 @@ class BALD(Committee):
         return self.passes
 
     def scores(self, scan: Scan) -> Float32[Tensor, "n"]:
-        """Return the mutual information of prediction and member in nats; higher is less agreed on."""
+        """Return the mutual information of prediction and member in nats; higher is less agreed on.
+
+        Raises: SelectionError: for a single member, which agrees with itself about everything.
+        """
+        if len(scan.members) < 2:
+            raise SelectionError("the scan has 1 member, which disagrees with nobody; give 2 or more.")
         return torch.cat([mutual_information(predictions(scan, block)) for block in scan.blocks(4096)])
 
 
@@ -128,4 +147,6 @@ class ALSE(Committee):
         if self.score == "variation-ratio":
             return variation_ratio(members)
         mean = members.mean(0)
-        return entropy_of(mean) if self.score == "entropy" else 1 - mean.amax(1)
+        if self.score == "entropy":
+            return entropy_of(mean)
+        return mean.scatter(1, mean.argmax(1, keepdim=True), 0.0).sum(1)  # 1 - the largest, with all of its digits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float32
@@ -14,7 +13,7 @@ from sartor.history import History
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
 from sartor.select.budget import check_budget
-from sartor.select.ranked import keep_top
+from sartor.select.ranked import Ranked, keep_top
 from sartor.select.ties import distinct_ranks
 from sartor.select.visits import visited
 from sartor.types import Subset
@@ -32,25 +31,20 @@ def forgetting_events(history: History) -> Float32[Tensor, "n"]:
 
 @SELECTORS.register("forgetting")
 @dataclass(frozen=True)
-class Forgetting:
+class Forgetting(Ranked):
     """The samples that were forgotten most or least often (Toneva et al. 2019), without weights; reads the history.
 
     Samples that were never right rank above every count. Counts are small, so that many are equal: those at the border
     are chosen at random. `balanced` ranks within each class.
     """
 
-    hardest: ClassVar[str] = "highest"
+    parts = frozenset({"history"})
 
     keep: str = "highest"
     balanced: bool = False
 
     def __post_init__(self) -> None:
         check_choice("keep", self.keep, ("highest", "lowest"))
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The history, and the targets where classes keep their shares."""
-        return frozenset({"history"} | ({"targets"} if self.balanced else set()))
 
     def scores(self, scan: Scan) -> Float32[Tensor, "n"]:
         """Return the number of forgetting events; higher is harder, never right is highest.
@@ -64,7 +58,7 @@ class Forgetting:
         check_budget(scan, k)
         ranks = distinct_ranks(self.scores(scan), generator=generator)
         targets = scan.targets if self.balanced else None
-        return Subset.of(scan.rows[keep_top(ranks, k, largest=self.keep == "highest", targets=targets)])
+        return Subset.of(scan.rows[keep_top(ranks, k, largest=self.largest(scan), targets=targets)])
 
     def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
         """Return 0 FLOPs: counts are compared, and nothing is computed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -53,7 +54,7 @@ class Ranked(ABC):
         """Tell whether the largest scores are kept, or the smallest."""
         return self.keep == "highest"
 
-    def select(self, scan: Scan, k: int, *, generator: object) -> Subset:
+    def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:
         """Return the k rows at the kept end of the ranking. Raises: SelectionError: for a k out of reach."""
         check_budget(scan, k)
         targets = scan.targets if self.balanced else None
