@@ -52,7 +52,8 @@ def largest_remainder(total: int, shares: Real[Tensor, "g"]) -> Int64[Tensor, "g
     [4, 3, 3]
     """
     parts = [Fraction(share) for share in shares.tolist()]
-    exact = [part * total / sum(parts) for part in parts]
+    whole_of_all = sum(parts)
+    exact = [part * total / whole_of_all for part in parts]
     whole = [math.floor(share) for share in exact]
     order = sorted(range(len(parts)), key=lambda index: whole[index] - exact[index])
     for index in order[: total - sum(whole)]:

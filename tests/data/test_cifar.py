@@ -147,6 +147,25 @@ class Hostile:
         return os.system, (f"touch {self.mark}",)
 
 
+class Call:
+    """Pickled, it is the call of a function, and then perhaps of its value's __setstate__."""
+
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
+        self.parts = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.parts
+
+
+_RECONSTRUCT = np._core.multiarray._reconstruct
+_OWN_FLAGS = (3, "|", None, None, None, -1, -1, 0)
+
+
+def held(kind: Any, content: Any, shape: Any) -> Call:
+    """An array as numpy pickles it, of a kind, content and shape that a hostile file may choose."""
+    return Call(_RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, shape, kind, False, content))
+
+
 class TestHostileAndDamaged:
     def refused(self, root: Path, content: bytes, message: str, name: str = "data_batch_3") -> None:
         write_python_10(root)
@@ -175,6 +194,35 @@ class TestHostileAndDamaged:
     )
     def test_nothing_but_arrays_is_loaded(self, tmp_path: Path, line: bytes, name: str) -> None:
         self.refused(tmp_path, b"\x80\x02" + line + b".", f"wants to load {name}")
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (Call(np.ndarray, Call(np.ndarray, (1,), "O", b"A" * 8)), "makes an array in another way"),
+            (Call(np.ndarray, (1,), "O", b"A" * 8), "makes an array in another way"),
+            (held(Call(np.dtype, "O", False, True, state=_OWN_FLAGS), b"A" * 8, (1,)), "something else than bytes"),
+            (held(np.dtype("i8"), b"A" * 8, (1,)), "something else than bytes"),
+            (held(np.dtype("u1"), [b"A" * 8], (8,)), "something else than bytes"),
+            (held(np.dtype("u1"), b"A" * 8, (2, 3072)), r"8 bytes for an array of shape \(2, 3072\)"),
+            (held(np.dtype("u1"), b"A" * 8, (-1, 8)), "an array of no shape"),
+            (held(np.dtype("u1"), b"A" * 8, (2**40, 2**40)), "8 bytes for an array of shape"),
+        ],
+    )
+    def test_a_pickle_cannot_make_arrays_of_pointers(self, tmp_path: Path, data: Call, message: str) -> None:
+        """numpy's own classes take memory as the file gives it: an array of objects is one of addresses."""
+        self.refused(tmp_path, pickle.dumps({"data": data, "labels": [0]}, protocol=2), message)
+
+    def test_what_stands_for_numpy_cannot_be_changed_by_a_file(self, tmp_path: Path) -> None:
+        for name in (b"numpy\nndarray", b"numpy\ndtype", b"numpy.core.multiarray\n_reconstruct", b"_codecs\nencode"):
+            self.refused(tmp_path, b"\x80\x02c" + name + b"\n}U\x01aK\x01sb.", "cannot be read")
+        write_python_10(tmp_path)
+        assert len(cifar10(tmp_path).train) == 20
+
+    @pytest.mark.parametrize("protocol", [2, 3, 4])
+    def test_arrays_of_any_layout_and_protocol_are_read(self, tmp_path: Path, protocol: int) -> None:
+        content = {"data": np.asfortranarray(images_of(2, 4)), "labels": [2, 3, 4, 5]}
+        (write_python_10(tmp_path) / "data_batch_3").write_bytes(pickle.dumps(content, protocol=protocol))
+        check_10(cifar10(tmp_path))
 
     @pytest.mark.parametrize("keep", [0, 1, 30, 5000, -1])
     def test_files_that_are_cut_short(self, tmp_path: Path, keep: int) -> None:

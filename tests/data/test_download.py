@@ -344,7 +344,7 @@ def test_an_interruption_keeps_what_came(server: Server, tmp_path: Path) -> None
 def test_files_of_their_own_come_to_where_the_reader_looks(server: Server, tmp_path: Path) -> None:
     offers = {"mnist": offer_mnist(server)}
     assert get("mnist", tmp_path, offers=offers, patience=QUICK)
-    assert names(tmp_path) == ["MNIST"]
+    assert names(tmp_path) == [".mnist.fetching", "MNIST"]
     assert names(tmp_path / "MNIST" / "raw") == sorted(f"{stem}.gz" for stem in STEMS)
     splits = DATASETS.build("mnist", root=tmp_path)
     assert (len(splits.train), len(splits.test)) == (20, 5)
@@ -378,7 +378,7 @@ def test_a_file_that_is_there_is_checked(server: Server, tmp_path: Path) -> None
 def test_an_archive_is_unpacked_and_kept(server: Server, tmp_path: Path) -> None:
     offers = {"cifar10": offer_cifar(server)}
     assert get("cifar10", tmp_path / "new", offers=offers, patience=QUICK)
-    assert names(tmp_path / "new") == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
+    assert names(tmp_path / "new") == [".cifar10.fetching", "cifar-10-batches-py", "cifar-10-python.tar.gz"]
     assert (tmp_path / "new" / "cifar-10-batches-py" / "data_batch_3").read_text() == "data_batch_3"
     (tmp_path / "new" / "cifar-10-python.tar.gz").unlink()
     assert not get("cifar10", tmp_path / "new", offers=offers, patience=QUICK)
@@ -433,6 +433,15 @@ def test_two_at_once_are_refused(server: Server, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".mnist.fetching"), pytest.raises(DataError, match="by another process"):
         get("mnist", tmp_path, offers={"mnist": offer_mnist(server)}, patience=QUICK)
     assert server.asked == []
+
+
+def test_the_lock_is_the_same_file_for_all(server: Server, tmp_path: Path) -> None:
+    """Taken away before it is released, it could be held by one process while another locks a new file of its name."""
+    lock, seen = tmp_path / ".mnist.fetching", set()
+    get("mnist", tmp_path, offers={"mnist": offer_mnist(server)}, heard=lambda *_: seen.add(lock.stat().st_ino))
+    assert seen == {lock.stat().st_ino}
+    with FileLock(lock, timeout=0):
+        pass
 
 
 def test_a_root_that_cannot_be_made_is_told(server: Server, tmp_path: Path) -> None:

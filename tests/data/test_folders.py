@@ -12,6 +12,7 @@ from PIL import Image
 from sartor.data import Augment, Preprocess, Splits, kept_survey, pictures
 from sartor.data.folders import imagefolder, imagenet, tinyimagenet
 from sartor.data.images import Decoder
+from sartor.data.opening import open_data
 from sartor.errors import ConfigError, DataError
 from sartor.registry import DATASETS
 
@@ -54,6 +55,42 @@ class TestLayouts:
         assert test == [f"{held}/{kind}/{number:03d}.png" for kind in KINDS for number in range(2)]
         with pytest.raises(ConfigError, match=r"test is 0\.3, but the data have a test set of their own"):
             imagefolder(tmp_path, test=0.3)
+
+    @pytest.mark.parametrize(("trained", "held"), [("Training", "Testing"), ("TRAIN", "Val"), ("train", "evaluation")])
+    def test_parts_in_other_spellings_are_no_classes(self, tmp_path: Path, trained: str, held: str) -> None:
+        """As classes they would put the test pictures into training, under the label of their part."""
+        write_folder(tmp_path / trained, 4)
+        write_folder(tmp_path / held, 2)
+        for made in (imagefolder(tmp_path), open_data(str(tmp_path))):
+            assert made.train.class_names == KINDS
+            assert {name.split("/")[0] for name in of(made)[0]} == {trained}
+            assert {name.split("/")[0] for name in of(made)[1]} == {held}
+
+    @pytest.mark.parametrize("stranger", ["holdout", "train2", "test_set"])
+    def test_a_part_of_unknown_name_is_refused(self, tmp_path: Path, stranger: str) -> None:
+        write_folder(tmp_path / "train", 2)
+        write_folder(tmp_path / stranger, 2)
+        with pytest.raises(DataError, match=rf"{stranger} has the classes of train, but its name tells no part; known"):
+            imagefolder(tmp_path)
+
+    def test_two_parts_for_training_are_refused(self, tmp_path: Path) -> None:
+        write_folder(tmp_path / "train", 2)
+        write_folder(tmp_path / "Training", 2)
+        with pytest.raises(DataError, match="has Training and train; keep one"):
+            imagefolder(tmp_path)
+
+    def test_folders_that_all_hold_the_same_folders_are_no_classes(self, tmp_path: Path) -> None:
+        for part in ("part1", "part2"):
+            write_folder(tmp_path / part, 2)
+        with pytest.raises(DataError, match=r"each of part1, part2 in .* holds the same folders \(cat, dog, owl\): if"):
+            imagefolder(tmp_path)
+        Image.new("RGB", (12, 12)).save(tmp_path / "part1" / "own.png")
+        assert imagefolder(tmp_path).train.class_names == ("part1", "part2")
+
+    def test_one_folder_below_each_class_is_no_part(self, tmp_path: Path) -> None:
+        for kind in KINDS:
+            write_folder(tmp_path / kind, 2, kinds=("images",))
+        assert imagefolder(tmp_path).train.class_names == KINDS
 
     def test_a_second_part_is_named_and_left_alone(self, tmp_path: Path) -> None:
         for part in ("train", "test", "val"):

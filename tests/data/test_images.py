@@ -46,6 +46,19 @@ class TestModes:
         assert Decoder(channels=1)(save(tmp_path, Image.fromarray(values))).tolist() == [[[0, 0, 1, 1, 128, 255]]]
         assert Decoder()(save(tmp_path, Image.fromarray(values), "deep.tif")).tolist()[2] == [[0, 0, 1, 1, 128, 255]]
 
+    def test_whole_numbers_of_32_bits_that_fit_into_8_are_bytes(self, tmp_path: Path) -> None:
+        """Scaled as if there were 16 bits, such a picture would be almost black; one of 16 bits may be that dark."""
+        pixels = noise(5, 7, 1)
+        path = save(tmp_path, Image.fromarray(pixels.astype(np.int32)), "wide.tif")
+        with Image.open(path) as image:
+            assert image.mode == "I"
+        assert np.array_equal(Decoder(channels=1)(path), pixels[None])
+        deep = save(tmp_path, Image.fromarray(np.array([[0, 257, 65535]], dtype=np.int32)), "deep.tif")
+        assert Decoder(channels=1)(deep).tolist() == [[[0, 1, 255]]]
+        for name in ("dark.png", "dark.tif", "dark.pgm"):
+            dark = save(tmp_path, Image.fromarray(np.array([[0, 128, 129, 255]], dtype=np.uint16)), name)
+            assert Decoder(channels=1)(dark).tolist() == [[[0, 0, 1, 1]]]
+
     def test_a_palette_is_looked_up(self, tmp_path: Path) -> None:
         image = Image.new("P", (2, 1))
         image.putpalette([10, 20, 30, 200, 100, 50])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from made_up_pictures import KINDS, write_folder
 
 from sartor.data.folders import imagefolder
 from sartor.data.manifests import manifest
+from sartor.data.opening import open_data
 from sartor.errors import DataError
 from sartor.registry import DATASETS
 
@@ -54,6 +56,23 @@ class TestBothKinds:
         made = manifest(write(tmp_path, rows, kind))
         assert sorted(made.test.ids_of(made.test.rows)) == sorted(f"n{number}" for number in range(0, 30, 5))
         assert len(made.train) == 24
+
+    def test_capital_letters_in_names_have_no_effect(self, tmp_path: Path, rows: Rows, kind: str) -> None:
+        plain = manifest(write(tmp_path, rows, kind))
+        for number, row in enumerate(rows):
+            row["ID"], row["Split"] = row["path"], "Test" if number % 5 == 0 else "Train"
+        capital = [{name.capitalize(): value for name, value in row.items()} for row in rows]
+        made = manifest(write(tmp_path, capital, kind))
+        assert made.train.ids == plain.train.ids
+        assert made.test.rows.tolist() == list(range(0, 30, 5))
+        assert open_data(str(tmp_path / f"list.{kind}")).name == "manifest"
+
+    @pytest.mark.skipif(os.sep != "/", reason="backslashes separate folders here")
+    def test_paths_of_another_system_are_explained(self, tmp_path: Path, rows: Rows, kind: str) -> None:
+        for row in rows:
+            row["path"] = row["path"].replace("/", "\\")
+        with pytest.raises(DataError, match=r'such as pets\\cat\\00\d\.png, and none is there; write them with "/"'):
+            manifest(write(tmp_path, rows, kind))
 
     def test_whole_numbers_and_missing_labels(self, tmp_path: Path, rows: Rows, kind: str) -> None:
         for number, row in enumerate(rows):

@@ -89,8 +89,26 @@ class TestFromArrays:
         torch.testing.assert_close(plain, images(3)[[2, 0]] / 255)
         made = Pool.from_arrays(images(3), preprocess=Preprocess((0.1,), (0.2,))).gather(rows(1))
         torch.testing.assert_close(made, (images(3)[[1]] / 255 - 0.1) / 0.2)
-        tokens = torch.zeros(3, 5, dtype=torch.uint8)
-        assert Pool.from_arrays(tokens).gather(rows(0)).dtype == torch.uint8  # type: ignore[union-attr]
+        mask = torch.zeros(3, 5, dtype=torch.uint8)
+        both = Pool.from_arrays({"x": images(3), "mask": mask, "flags": mask > 0}).gather(rows(0))
+        assert isinstance(both, dict)
+        assert (both["mask"].dtype, both["flags"].dtype) == (torch.uint8, torch.bool)
+
+    @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "bool", "float16"])
+    @pytest.mark.parametrize("streamed", [None, False, True])
+    def test_tables_come_as_networks_take_them(self, dtype: str, streamed: bool | None) -> None:
+        """As they are stored, a network would refuse them: its weights are float32."""
+        x = (np.arange(12).reshape(4, 3) % 2).astype(dtype)
+        pool = Pool.from_arrays(x) if streamed is None else Pool.from_dataset(Items(list(x)), streamed=streamed)
+        made = pool.gather(rows(0, 3))
+        assert isinstance(made, torch.Tensor)
+        assert made.dtype == torch.float32
+        assert np.array_equal(made, x[[0, 3]])
+        assert pool.fingerprint() == Pool.from_arrays(x).fingerprint()
+
+    def test_tokens_stay_whole_numbers(self) -> None:
+        for dtype in (torch.int32, torch.int64):
+            assert Pool.from_arrays(torch.zeros(3, 5, dtype=dtype)).gather(rows(0)).dtype == dtype  # type: ignore[union-attr]
 
     def test_missing_targets(self) -> None:
         pool = Pool.from_arrays(torch.zeros(3, 1))
@@ -127,7 +145,9 @@ class TestFromArrays:
         ("targets", "options", "message"),
         [
             ([0, 1, 2], {}, r"targets have shape \(3,\); there are 2 samples"),
-            ([[0], [1]], {}, r"targets have shape \(2, 1\)"),
+            ([[0, 1, 2], [1, 0, 0]], {}, r"targets have shape \(2, 3\)"),
+            ([[0, 1], [1, 0]], {}, r"targets are one-hot, of shape \(2, 2\); give the classes, targets.argmax\(1\)"),
+            (np.eye(2), {}, "targets are one-hot"),
             ([0, -2], {"ids": ["x", "y"]}, "sample 'y' has label -2; labels are whole numbers from 0"),
             ([0, 5], {"classes": 3}, r"sample '1' has label 5; with 3 classes it must be in 0\.\.2"),
             ([0, 2], {"class_names": ["a", "b"]}, "sample '1' has label 2; with 2 classes"),
@@ -152,6 +172,10 @@ class TestFromArrays:
         with pytest.raises(DataError, match="ids are strings"):
             Pool.from_arrays(torch.zeros(2, 1), ids=["x", 1])  # type: ignore[list-item]
 
+    def test_labels_may_stand_in_a_column(self) -> None:
+        for targets in ([[2], [0]], np.array([[2], [0]]), torch.tensor([[2], [0]])):
+            assert Pool.from_arrays(torch.zeros(2, 1), targets).targets_of(rows(0, 1)).tolist() == [2, 0]
+
     def test_an_empty_pool_is_refused(self) -> None:
         with pytest.raises(DataError, match="no samples"):
             Pool.from_arrays(torch.zeros(0, 3))
@@ -162,6 +186,17 @@ class TestFromArrays:
     def test_byte_images_need_channels_first(self, shape: tuple[int, ...], message: str) -> None:
         with pytest.raises(DataError, match=message):
             Pool.from_arrays(torch.zeros(shape, dtype=torch.uint8))
+
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_images_of_fractions_need_channels_first_too(self, channels: int) -> None:
+        """Trained on as they are, their height would be taken for the channels."""
+        x = np.zeros((2, 16, 20, channels), dtype=np.float32)
+        with pytest.raises(DataError, match=r"\(2, 16, 20, \d\); .* so give \.transpose\(0, 3, 1, 2\)"):
+            Pool.from_arrays(x)
+        with pytest.raises(DataError, match="transpose"):
+            Pool.from_dataset(Items(list(x)), streamed=True)
+        assert Pool.from_arrays(x.transpose(0, 3, 1, 2)).input_shape == (channels, 16, 20)
+        assert Pool.from_arrays(np.zeros((2, 64, 4, 4))).input_shape == (64, 4, 4)
 
     def test_preprocess_must_fit_the_channels(self) -> None:
         with pytest.raises(DataError, match="3 channels but preprocess 2"):
@@ -194,6 +229,27 @@ class TestFromDataset:
         assert isinstance(named.inputs, dict)
         two_inputs = Pool.from_dataset(Items([(np.zeros(2), np.ones(3))]))
         assert isinstance(two_inputs.inputs, tuple)
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_labels_of_one_number_in_an_array(self, streamed: bool) -> None:
+        """Taken for a second input, they would leave the pool without labels."""
+        for label in (np.array, torch.tensor):
+            pool = Pool.from_dataset(Items([(np.zeros(2), label([y])) for y in (1, 0, 2)]), streamed=streamed)
+            assert pool.targets_of(pool.rows).tolist() == [1, 0, 2]
+        assert Pool.from_dataset(Items([(np.zeros(2), np.zeros(1))] * 3), streamed=streamed).targets is None
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_labels_in_a_dict_or_one_hot_are_explained(self, streamed: bool) -> None:
+        for key in ("label", "labels", "target", "y"):
+            with pytest.raises(DataError, match=rf"a dict that holds its label as '{key}'; give pairs \(x, y\)"):
+                Pool.from_dataset(Items([{"x": np.zeros(2), key: y} for y in (1, 0)]), streamed=streamed)
+        eye = np.eye(3)
+        with pytest.raises(
+            DataError, match=r"y of sample '0', .* one-hot, of shape \(3,\); give the class, y.argmax\(\)"
+        ):
+            Pool.from_dataset(Items([(np.zeros(2), eye[y]) for y in (1, 0)]), streamed=streamed)
+        two = Pool.from_dataset(Items([(np.zeros(2), eye[0]), (np.zeros(2), eye[0] * 2)]), streamed=streamed)
+        assert isinstance(two.inputs, tuple)
 
     def test_items_of_differing_shapes_name_the_ids(self) -> None:
         with pytest.raises(DataError, match=r"sample 'y' is of shape \(3,\) but that of 'x' is of shape \(2,\)"):
@@ -286,6 +342,9 @@ class TestFingerprint:
             Pool.from_arrays({"x": x}, y),
             Pool.from_arrays(x, y, ids=["0", "2"]),
             Pool.from_arrays(x, y, ids=["01", "1"]),
+            Pool.from_arrays(images(2), y),
+            Pool.from_arrays(images(2), y, preprocess=Preprocess((0.5,), (1.0,))),
+            Pool.from_arrays(images(2), y, preprocess=Preprocess((0.5,), (0.5,))),
         ]
         assert len({pool.fingerprint() for pool in variants}) == len(variants)
 
@@ -299,6 +358,8 @@ class TestAsPool:
         assert as_pool((x, [0, 1, 1]), classes=5).classes == 5
         assert as_pool((x, torch.tensor([0, -1, 1]))).labelled_rows().tolist() == [0, 2]
         assert as_pool((x, None)).targets is None
+        assert as_pool((x, np.array([[0], [1], [1]]))).targets_of(rows(0, 1, 2)).tolist() == [0, 1, 1]
+        assert as_pool((x, torch.tensor([[0], [1], [1]]))).classes == 2
         assert as_pool([(np.zeros(2), 1), (np.zeros(2), 0)]).classes == 2
         assert as_pool(x).targets is None
         assert isinstance(as_pool((x, x)).inputs, tuple)
@@ -311,6 +372,8 @@ class TestAsPool:
         [
             (Pool.from_arrays(torch.zeros(2, 1)), {"classes": 3}, "have no effect"),
             ((torch.zeros(2, 1), torch.zeros(2)), {}, "1-d array of torch.float32; labels must be whole numbers"),
+            ((torch.zeros(2, 1), np.eye(2)), {}, r"one-hot, of shape \(2, 2\); give the classes, y.argmax\(1\)"),
+            ((torch.zeros(2, 1), torch.eye(2, dtype=torch.uint8)), {}, "one-hot"),
             (7, {}, "data are int"),
             ("path/to/data", {}, "data are str"),
             (None, {}, "data are NoneType"),

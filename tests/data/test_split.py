@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.data import Pool, corrupt, hold_out
+from sartor.data.parts import cut_test
 from sartor.errors import ConfigError, DataError
+from sartor.ranking import largest_remainder
 
 
 def pool_of(labels: list[int], ids: list[str] | None = None) -> Pool:
@@ -27,14 +29,31 @@ def test_parts_are_disjoint_exact_and_stratified(labels: list[int], share: float
     assert held is not None
     assert len(held) == size
     assert sorted(train.rows.tolist() + held.rows.tolist()) == list(range(len(labels)))
-    exact = pool.class_counts() * (size / len(labels))
-    assert bool(((held.class_counts() - exact).abs() < 1).all())
+    counts, given_up = pool.class_counts(), held.class_counts()
+    quotas = largest_remainder(size, counts)
+    if size <= int((counts - 1).clamp(min=0).sum()):
+        assert bool((given_up < counts.clamp(min=1)).all()), "a class lost all its training samples"
+    if bool((quotas < counts)[counts > 0].all()):
+        assert torch.equal(given_up, quotas)
+    assert bool(((quotas - given_up).clamp(min=0) <= (quotas == counts)).all())
 
 
 def test_classes_of_very_unequal_size_each_give_their_part() -> None:
     _, held = hold_out(pool_of([0] * 900 + [1] * 100), 0.1, seed=0)
     assert held is not None
     assert held.class_counts().tolist() == [90, 10]
+
+
+def test_a_class_of_one_sample_stays_in_training() -> None:
+    """By largest remainder alone, a class of one may give its only sample to the test set and is never learnt."""
+    labels = torch.tensor([0] * 100 + [1, 2, 3, 4, 5])
+    assert largest_remainder(21, torch.bincount(labels)).tolist() == [20, 1, 0, 0, 0, 0]
+    train, test = cut_test([f"{i:03d}" for i in range(105)], labels, [""] * 105, 0.2)
+    assert torch.bincount(labels[train]).tolist() == [79, 1, 1, 1, 1, 1]
+    assert len(test) == 21
+    left, held = hold_out(pool_of(labels.tolist()), 0.2, seed=7)
+    assert held is not None
+    assert left.class_counts().tolist() == [79, 1, 1, 1, 1, 1]
 
 
 @given(st.permutations(range(30)))

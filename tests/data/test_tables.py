@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.data import Splits
-from sartor.data.records import class_labels
+from sartor.data.records import class_labels, read_csv
 from sartor.data.tables import csv, npz
 from sartor.errors import ConfigError, DataError
 from sartor.registry import DATASETS
@@ -75,13 +76,65 @@ class TestCsv:
         text = "a,label,b\n" + "".join(f"{i % 3},{i % 2},{i % 4}\n" for i in range(12))
         assert csv(write(tmp_path, text)).train.class_names == ("0", "1")
         assert csv(write(tmp_path, text), target="b").train.class_names == ("0", "1", "2", "3")
-        assert csv(write(tmp_path, text.replace("label", "c"))).train.class_names == ("0", "1", "2", "3")
+        with pytest.warns(UserWarning, match="no column label, target, class; the last one, 'b', is taken"):
+            assert csv(write(tmp_path, text.replace("label", "c"))).train.class_names == ("0", "1", "2", "3")
         with pytest.raises(
             ConfigError, match=r"target is 'lable'; it must be one of a, label, b\. Did you mean 'label'"
         ):
             csv(write(tmp_path, text), target="lable")
         with pytest.raises(DataError, match="columns label and class; say which one is meant with target=NAME"):
             csv(write(tmp_path, text.replace("a,", "class,", 1)))
+
+    def test_capital_letters_in_names_have_no_effect(self, tmp_path: Path) -> None:
+        """Taken for a feature, the column Label would give the answer away, and the last one would be the class."""
+        text = "Label,ID,Split,a,b\n" + "".join(
+            f"{'xy'[i % 2]},s{i:02d},{('Train', 'TEST')[i // 10]},{i},{i % 3}\n" for i in range(12)
+        )
+        made = csv(write(tmp_path, text))
+        assert made.train.class_names == ("x", "y")
+        assert made.train.input_shape == (2,)
+        assert made.test.ids_of(made.test.rows) == ["s10", "s11"]
+        again = csv(write(tmp_path, text), target="LABEL", id="id")
+        assert again.train.fingerprint() == made.train.fingerprint()
+        with pytest.raises(DataError, match="columns Label and label; say which one is meant with target=NAME"):
+            csv(write(tmp_path, text.replace("a,b", "label,b")))
+        with pytest.raises(DataError, match="has a column Path; a list of pictures"):
+            csv(write(tmp_path, "Path,label\na.png,x\nb.png,y\nc.png,x\n"))
+
+    def test_the_last_column_is_not_that_of_the_split(self, tmp_path: Path) -> None:
+        text = "a,kind,split\n" + "".join(f"{i},{'xy'[i % 2]},{('train', 'test')[i // 8]}\n" for i in range(10))
+        with pytest.warns(UserWarning, match="the last one, 'kind', is taken"):
+            assert csv(write(tmp_path, text)).train.class_names == ("x", "y")
+
+    @pytest.mark.parametrize("first", ["5.1,3.5,setosa", "5,5,setosa", "1,2,setosa"])
+    def test_a_table_without_names_does_not_lose_its_first_sample(self, tmp_path: Path, first: str) -> None:
+        lines = [first, *(f"{i / 7:.2f},{i % 5},{('setosa', 'virginica')[i % 2]}" for i in range(20))]
+        with pytest.raises(DataError, match="first line must name the columns: add a line of column names"):
+            csv(write(tmp_path, "\n".join(lines)))
+
+    @pytest.mark.parametrize("begin", [0, 1, 2019])
+    def test_columns_may_be_counted(self, tmp_path: Path, begin: int) -> None:
+        text = f"{begin},{begin + 1},{begin + 2},label\n" + "".join(f"{i},{i % 5},1,{'xy'[i % 2]}\n" for i in range(20))
+        assert csv(write(tmp_path, text)).train.input_shape == (3,)
+
+    def test_spellings_of_one_number_are_one_class(self, tmp_path: Path) -> None:
+        """As pandas writes them where a value was missing once: 1 and 1.0 are no two classes."""
+        text = "a,label\n" + "".join(f"{i},{('1', '1.0', '0')[i % 3]}\n" for i in range(30))
+        made = csv(write(tmp_path, text))
+        assert made.train.class_names == ("0", "1")
+        assert made.train.targets_of(torch.arange(6)).tolist() == [1, 1, 0, 1, 1, 0]
+        with pytest.raises(DataError, match="1 different values in column 'label'"):
+            csv(write(tmp_path, text.replace(",0\n", ",1\n")))
+
+    def test_time_grows_with_the_columns_not_with_their_square(self, tmp_path: Path) -> None:
+        """Counting each name among all of them takes over ten seconds for as many columns as genes are measured."""
+        count = 30_000
+        head = ",".join(f"gene{i}" for i in range(count))
+        path = write(tmp_path, f"{head},label\n" + f"{','.join(['1'] * count)},x\n" * 3)
+        begin = time.process_time()
+        table = read_csv(path)
+        assert [table.column(name)[0] for name in table.names[:count]] == ["1"] * count
+        assert time.process_time() - begin < 2
 
     def test_a_constant_column_is_zero(self, tmp_path: Path) -> None:
         text = "x,y,label\n" + "".join(f"0.1,{i},{i % 2}\n" for i in range(10))
@@ -106,6 +159,7 @@ class TestCsv:
             ("a,label\n1,x\n\n\n2,y,3\n", "3 cells in line 5"),
             ("a,a,label\n1,2,x\n", "the column 'a' twice in its first line"),
             ("a,,label\n1,2,x\n", "a column without a name"),
+            ("5.1,5.1,x\n4,3,y\n", "begins with numbers"),
             ("1,2,3\n4,5,6\n", "begins with numbers; its first line must name the columns"),
             ("a,label\n1,x\n,y\n2,x\n", "has no 'a' in line 3"),
             ("a,label\n1,x\n3,\n2,x\n", "has no 'label' in line 3"),
@@ -118,7 +172,10 @@ class TestCsv:
             ("a,note\n1,red\n2,blue\n", "2 different values in column 'note', 2 lines.*target=NAME"),
             ("a,price\n1,2.5\n2,2.5\n3,1\n", "2.5 in column 'price', line 2; it must hold classes"),
             ("label\nx\ny\nx\n", "no column beside 'label'"),
-            ("a,label,split\n1,x,train\n2,y,dev\n3,x,test\n", "the split 'dev'; known are train, test, val"),
+            (
+                "a,label,split\n1,x,train\n2,y,dev\n3,x,test\n",
+                "the split 'dev'; known are train, training, test, testing, val",
+            ),
             ("a,label,split\n1,x,test\n2,y,test\n3,x,test\n", "all 3 samples are for testing"),
             ("path,label\na.png,x\nb.png,y\nc.png,x\n", "read with --data manifest --root"),
         ],
@@ -151,11 +208,18 @@ class TestClassLabels:
         labels, names = class_labels(values)
         assert len(names) == len(set(names))
         for value, label in zip(values, labels, strict=True):
-            assert (label == -1) if value is None else names[label] == str(value)
+            assert (label == -1) if value is None else names[label] == str(value) or float(names[label]) == float(value)
 
     def test_whole_numbers_are_sorted_as_numbers(self) -> None:
         assert class_labels(["10", "9", "-1"])[1] == ["-1", "9", "10"]
         assert class_labels(["10", "9", "x"])[1] == ["10", "9", "x"]
+        assert class_labels(["10.0", "9.0", "0.5"])[1] == ["0.5", "9.0", "10.0"]
+
+    def test_equal_numbers_are_one_class_and_large_ones_stay_apart(self) -> None:
+        assert class_labels(["1", "1.0", "01", "2", 1, 1.0]) == ([0, 0, 0, 1, 0, 0], ["1", "2"])
+        assert class_labels(["x", "1.0", "1"]) == ([1, 0, 0], ["1", "x"])
+        assert class_labels([str(2**60), str(2**60 + 1)])[0] == [0, 1]
+        assert class_labels(["1_0", "10", "nan", "NaN"])[1] == ["10", "1_0", "NaN", "nan"]
 
 
 class TestNpz:
@@ -196,6 +260,15 @@ class TestNpz:
         first = x[0] if shape[1] == 3 else np.moveaxis(x[0].reshape(6, 5, channels), 2, 0)
         assert np.array_equal(made.train.inputs[0], first)  # type: ignore[index]
 
+    @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "bool", "float16"])
+    def test_tables_of_small_numbers_reach_the_network_as_float32(self, tmp_path: Path, dtype: str) -> None:
+        x = (np.arange(40).reshape(20, 2) % 2).astype(dtype)
+        made = npz(self.save(tmp_path, inputs=x, targets=np.arange(20) % 2)).train
+        batch = made.gather(made.rows)
+        assert isinstance(batch, torch.Tensor)
+        assert batch.dtype == torch.float32
+        assert np.array_equal(batch, x[made.rows])
+
     def test_names_of_classes(self, tmp_path: Path) -> None:
         made = npz(self.save(tmp_path, inputs=np.zeros((10, 2)), targets=np.array(["owl", "cat"] * 5)))
         assert made.train.class_names == ("cat", "owl")
@@ -207,6 +280,11 @@ class TestNpz:
             ({"x": np.zeros((3, 2))}, "holds x; it must hold x_train, y_train, x_test, y_test, or inputs, targets"),
             ({"inputs": np.zeros((3, 2)), "targets": np.zeros(2, int)}, "3 inputs and 2 labels"),
             ({"inputs": np.zeros((3, 2)), "targets": np.zeros(3)}, r"labels of float64 in shape \(3,\)"),
+            (
+                {"inputs": np.zeros((3, 2)), "targets": np.eye(3)},
+                r"one-hot labels of shape \(3, 3\); give array.argmax",
+            ),
+            ({"inputs": np.zeros((9, 16, 16, 3)), "targets": np.arange(9)}, r"so give \.transpose\(0, 3, 1, 2\)"),
             ({"inputs": np.zeros((3, 2)), "targets": np.zeros((3, 2), int)}, r"labels of int64 in shape \(3, 2\)"),
             ({"inputs": np.zeros((0, 2)), "targets": np.zeros(0, int)}, "no samples in inputs"),
             ({"inputs": np.array([{}, {}]), "targets": np.zeros(2, int)}, "cannot be read .*allow_pickle"),

@@ -16,6 +16,7 @@ from sartor.data.preprocess import Preprocess
 from sartor.errors import DataError
 from sartor.types import Inputs
 
+_NARROW = {torch.float16, torch.bool, torch.uint8, torch.int8, torch.int16, torch.uint16}
 _ACCEPTED = "a tensor, a numpy array, or a tuple or dict of these"
 
 
@@ -89,9 +90,13 @@ def as_tensor(value: Any, name: str) -> Tensor:
 def as_targets(targets: Any, ids: Sequence[str], classes: int | None) -> Int64[Tensor, "n"]:
     """Check labels, whole numbers from 0 with -1 where missing, and return them as the pool's own int64 tensor.
 
-    Raises: DataError: for another dtype, shape or length, a label below -1, or one out of `classes`.
+    Labels of shape (n, 1) are taken as (n,).
+    Raises: DataError: for another dtype, shape or length, one-hot labels, a label below -1, or one out of `classes`.
     """
     tensor = as_tensor(np.asarray(targets) if isinstance(targets, list) else targets, "targets")
+    if is_one_hot(tensor):
+        raise DataError(f"targets are one-hot, of shape {tuple(tensor.shape)}; give the classes, targets.argmax(1).")
+    tensor = tensor.squeeze(1) if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor
     if tensor.dtype == torch.bool or tensor.is_floating_point() or tensor.is_complex():
         cure = "they must be whole numbers from 0, with -1 where missing; convert them with .astype('int64')"
         raise DataError(f"targets are {tensor.dtype}; {cure}.")
@@ -126,6 +131,26 @@ def stack(items: Sequence[Any], ids: Sequence[str], name: str = "inputs") -> Any
             found, expected = (f"of shape {tuple(t.shape)}" for t in (tensor, tensors[0]))
             raise DataError(_unlike(name, sample, found, ids[0], expected))
     return torch.stack(tensors)
+
+
+def is_one_hot(table: Any) -> bool:
+    """Tell whether an array or tensor looks like one-hot labels: (n, 2 or more), a 1 among zeros in each row."""
+    if getattr(table, "ndim", None) != 2 or len(table) == 0 or table.shape[1] < 2:
+        return False
+    if isinstance(table, np.ndarray) and table.dtype.kind not in "biuf":
+        return False
+    parts = (table[:64], table)  # most tables are told by their first rows
+    return all(bool(((part == 0) | (part == 1)).all() and ((part == 1).sum(1) == 1).all()) for part in parts)
+
+
+def as_numbers(inputs: Inputs) -> Inputs:
+    """Make float32 of what a network of float32 cannot take.
+
+    That is half-precision numbers anywhere, and a lone tensor of truth values or of whole numbers of 8 or 16 bits; as a
+    member of several these may be masks. Whole numbers of 32 and 64 bits stay, for they may be tokens.
+    """
+    narrow = _NARROW if isinstance(inputs, Tensor) else {torch.float16}
+    return map_inputs(lambda tensor: tensor.float() if tensor.dtype in narrow else tensor, inputs)
 
 
 def is_image(tensor: Tensor) -> bool:
@@ -169,7 +194,12 @@ def check_classes(classes: int | None, class_names: Sequence[str] | None) -> int
 
 
 def check_images(inputs: Inputs, preprocess: Preprocess | None) -> None:
-    """Refuse bytes that look like images with a missing or misplaced channel axis, and a preprocess that misses."""
+    """Refuse what looks like images with a missing or misplaced channel axis, and a preprocess that misses."""
+    if isinstance(inputs, Tensor) and inputs.is_floating_point() and inputs.ndim == 4:
+        shape = tuple(inputs.shape)
+        if shape[3] in (1, 3, 4) and min(shape[1:3]) > 4:
+            wanted = "the network takes (n, channels, height, width)"
+            raise DataError(f"inputs are {inputs.dtype} of shape {shape}; {wanted}, so give .transpose(0, 3, 1, 2).")
     if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
         shape = tuple(inputs.shape)
         wanted = "images are (n, channels, height, width)"

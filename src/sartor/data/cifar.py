@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,6 @@ from sartor.registry import DATASETS
 _AUGMENT = Augment(crop=4, flip=True)
 _PIXELS = 3 * 32 * 32
 _CURE = "fetch the file again"
-_ADMITTED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
-    (module, "_reconstruct") for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-}
 _CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -115,17 +113,84 @@ class _Files:
         raise DataError(f"{self.name}: there is none of {looked}; put one there, or name another place with --root.")
 
 
+class _StandIn:
+    """Stands for a name that a file of arrays mentions, so that nothing of numpy's is called with what the file says.
+
+    It is never itself a part of what is read, and a file cannot give it a state.
+    """
+
+    def __new__(cls, *_: Any) -> Any:
+        raise pickle.UnpicklingError("it makes an array in another way than such files do")
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it gives a state to what has none")
+
+
+class _Encoded(_StandIn):
+    """Stands for _codecs.encode, by which Python 3 wrote bytes in protocol 2."""
+
+    def __new__(cls, text: Any, encoding: Any) -> Any:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError(f"it holds bytes in the encoding {encoding!r}")
+        return text.encode("latin1")
+
+
+class _Kind(_StandIn):
+    """Stands for numpy.dtype: remembers the name; byte order and the like say nothing about bytes."""
+
+    def __new__(cls, name: Any, *_: Any) -> Any:
+        return object.__new__(cls)
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Held(_StandIn):
+    """Stands for an array: its state must be whole, of bytes, and of a shape that fits."""
+
+    content: UInt8[np.ndarray, "..."] | None = None
+
+    def __new__(cls, *_: Any) -> Any:
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_column, raw = state
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        if not isinstance(kind, _Kind) or kind.name not in ("u1", "|u1", "uint8") or not isinstance(raw, bytes):
+            raise pickle.UnpicklingError("it holds an array of something else than bytes")
+        if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+            raise pickle.UnpicklingError("it holds an array of no shape")
+        if math.prod(shape) != len(raw):
+            raise pickle.UnpicklingError(f"it holds {len(raw)} bytes for an array of shape {shape}")
+        self.content = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_column else "C")
+
+
+_ADMITTED: dict[tuple[str, str], type[_StandIn]] = {
+    ("numpy", "ndarray"): _StandIn,
+    ("numpy", "dtype"): _Kind,
+    ("_codecs", "encode"): _Encoded,
+    ("numpy.core.multiarray", "_reconstruct"): _Held,
+    ("numpy._core.multiarray", "_reconstruct"): _Held,
+}
+
+
 class _Unpickler(pickle.Unpickler):
-    """Admits numpy arrays and plain types, nothing that could run code."""
+    """Admits arrays of bytes and plain types, nothing that could run code or point into memory."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ADMITTED:
-            return super().find_class(module, name)
+            return _ADMITTED[module, name]
         raise pickle.UnpicklingError(f"it wants to load {module}.{name}, which no such file needs")
 
 
 def _unpickle(path: Path) -> dict[str, Any]:
-    """Read a pickle of plain types and arrays. Raises: DataError: naming the file, if it is damaged or holds more."""
+    """Read a pickle of plain types and arrays of bytes. Raises: DataError: naming a file that is damaged or more."""
     try:
         with path.open("rb") as file:
             content = _load(file)
@@ -133,7 +198,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({error or type(error).__name__}); {_CURE}.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}, not the dict of a batch; {_CURE}.")
-    return content
+    return {key: value.content if isinstance(value, _Held) else value for key, value in content.items()}
 
 
 def _load(file: BinaryIO) -> Any:

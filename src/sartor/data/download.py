@@ -167,7 +167,10 @@ def check(file: Original, path: Path) -> None:
 
 @contextmanager
 def _alone(name: str, root: Path) -> Iterator[None]:
-    """Keep other processes from fetching the same. Raises: DataError: if one does, or root cannot be written."""
+    """Keep other processes from fetching the same. Raises: DataError: if one does, or root cannot be written.
+
+    The file of the lock stays: were it taken away, one process could hold the old file and another a new one.
+    """
     lock = FileLock(root / f".{name}.fetching")
     try:
         lock.acquire(timeout=0)
@@ -178,7 +181,6 @@ def _alone(name: str, root: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

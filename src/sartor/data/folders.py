@@ -10,7 +10,7 @@ from typing import Literal
 from sartor.data.augment import Augment
 from sartor.data.formats import Splits
 from sartor.data.images import SUFFIXES, Decoder
-from sartor.data.parts import TEST_SHARE, test_name
+from sartor.data.parts import TEST_NAMES, TEST_SHARE, test_name, train_name
 from sartor.data.pictures import Picture, Reading, picture_splits
 from sartor.errors import DataError
 from sartor.registry import DATASETS
@@ -30,8 +30,9 @@ def imagefolder(
 ) -> Splits:
     """Pictures in a folder for each class: ROOT/train/CLASS/... and ROOT/test/CLASS/... (or val), or ROOT/CLASS/...
 
-    Without a test folder a fixed share `test` of each class is held out. Ids are paths below root, classes are sorted.
-    Hidden files and other suffixes than those of pictures are passed over. Not augmented unless the recipe asks for it.
+    Capital letters in train and test have no effect. Without a test folder a fixed share `test` of each class is held
+    out. Ids are paths below root, classes are sorted. Hidden files and other suffixes than those of pictures are passed
+    over. Not augmented unless the recipe asks for it.
     Raises: DataError: for folders without pictures, unreadable pictures, or sizes that differ where no `size` is given.
     """
     base = existing_folder("imagefolder", root)
@@ -129,17 +130,19 @@ def folders_in(folder: Path) -> list[str]:
 def list_pictures(base: Path) -> tuple[list[Picture], list[str]]:
     """List all pictures in class folders, with the sorted names of the classes.
 
-    Raises: DataError: for fewer than two classes, for a class without a picture, or one that is only tested.
+    Raises: DataError: for fewer than two classes, for a class without a picture, or one that is only tested, and
+        where folders look like parts of the data whose names are not known.
     """
     filled = [name for name in folders_in(base) if folders_in(base / name)]
-    held = test_name(filled) if "train" in filled else None
-    trained = "train" if "train" in filled else ""
+    trained = train_name(filled, base) or ""
+    held = test_name(filled) if trained else None
     classes = folders_in(base / trained)
     if len(classes) < 2:
         raise DataError(
             f"{base / trained} has {len(classes)} class folders and needs 2 or more; pictures are expected in "
             "CLASS/..., or in train/CLASS/... and test/CLASS/..."
         )
+    _refuse_hidden_parts(base, trained, classes, filled)
     labels = {name: label for label, name in enumerate(classes)}
     pictures = []
     for part, place in (("train", trained), ("test", held)) if held else (("", trained),):
@@ -151,6 +154,31 @@ def list_pictures(base: Path) -> tuple[list[Picture], list[str]]:
                 Picture(file.relative_to(base).as_posix(), str(file), labels[name], part) for file in pictures_in(where)
             ]
     return pictures, classes
+
+
+def training_folder(base: Path) -> Path:
+    """Return the folder above the class folders: the training part, or the base. Raises: DataError: for several."""
+    return base / (train_name([name for name in folders_in(base) if folders_in(base / name)], base) or "")
+
+
+def _refuse_hidden_parts(base: Path, trained: str, classes: list[str], filled: Sequence[str]) -> None:
+    """Raise DataError where a folder beside the training part has its classes, or all classes have the same folders."""
+    names = f"train and {', '.join(TEST_NAMES)}"
+    for name in filled if trained else ():
+        if name != trained and name.casefold() not in TEST_NAMES and folders_in(base / name) == classes:
+            raise DataError(
+                f"{base / name} has the classes of {trained}, but its name tells no part; known are {names}: "
+                "rename it, or move it elsewhere."
+            )
+    inner = folders_in(base / trained / classes[0])
+    if len(inner) < 2 or any(folders_in(base / trained / name) != inner for name in classes):
+        return
+    if not any(is_picture(file) for name in classes for file in os.listdir(base / trained / name)):
+        shown = ", ".join(inner[:3]) + (", ..." if len(inner) > 3 else "")
+        raise DataError(
+            f"each of {', '.join(classes[:3])} in {base / trained} holds the same folders ({shown}): if these are the "
+            f"classes, call the ones above by their parts, {names}; if not, put the pictures right below the classes."
+        )
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from sartor.errors import ConfigError, DataError, check_choice
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 """Files that count as pictures, by the end of their name, in any case of letters."""
 RESIZES = ("crop", "squash", "pad")
+_SIXTEEN_BITS = ("PNG", "PPM")  # formats without 32 bits a pixel, which some versions of Pillow open in mode I
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,10 +36,11 @@ class Unreadable(Exception):
 class Decoder:
     """How a picture becomes bytes of one shape: (channels, size, size), or (channels, its height, its width).
 
-    The picture is turned as its EXIF orientation says; 16 bits a pixel are scaled to 8; transparent parts become white;
-    one channel is ITU-R 601 grey. `resize` is bilinear with antialiasing (Pillow's BILINEAR): "crop" scales the centre
-    square, whose side is the shorter side, "squash" the whole picture without regard to its shape, "pad" the whole
-    picture until the longer side fits, and leaves zero bytes (black) evenly on both sides of it.
+    The picture is turned as its EXIF orientation says; 16 bits a pixel are scaled to 8, whole numbers of 32 bits too
+    unless all of them fit into 8; transparent parts become white; one channel is ITU-R 601 grey. `resize` is bilinear
+    with antialiasing (Pillow's BILINEAR): "crop" scales the centre square, whose side is the shorter side, "squash" the
+    whole picture without regard to its shape, "pad" the whole picture until the longer side fits, and leaves zero bytes
+    (black) evenly on both sides of it.
     Raises: ConfigError: for a size below 1, an unknown rule, or other channels than 1 and 3.
     """
 
@@ -123,6 +125,8 @@ def as_bytes(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise Unreadable(f"its values go from {values.min()} to {values.max()}; 8 and 16 bits a pixel are known")
+        if image.mode == "I" and image.format not in _SIXTEEN_BITS and values.max() <= 255:
+            return Image.fromarray(values.astype(np.uint8))
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode == "F":
         raise Unreadable("its pixels are fractions, whose range is not known; save it with 8 or 16 bits a pixel")

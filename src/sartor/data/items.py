@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,10 +12,12 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from sartor.data.arrays import as_inputs, map_inputs, named_tensors, stack
+from sartor.data.arrays import as_inputs, is_one_hot, map_inputs, named_tensors, stack
 from sartor.data.source import digests_of
 from sartor.errors import DataError, SartorError
 from sartor.types import Inputs
+
+_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 
 def count_items(dataset: Dataset[Any]) -> int:
@@ -29,10 +31,30 @@ def count_items(dataset: Dataset[Any]) -> int:
 
 
 def is_labelled(item: Any) -> bool:
-    """Tell whether a dataset's item is (x, y): two members, the second a single number or None."""
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        return False
-    return item[1] is None or isinstance(item[1], (int, float)) or getattr(item[1], "ndim", None) == 0
+    """Tell whether a dataset's item is (x, y): two members, the second a single number, also in shape (1,), or None."""
+    return isinstance(item, (tuple, list)) and len(item) == 2 and (item[1] is None or _is_single(item[1]))
+
+
+def refuse_dict_of_labels(item: Any, name: str) -> None:
+    """Raise DataError for an item that is a dict with its label inside."""
+    for key in _LABEL_KEYS if isinstance(item, Mapping) else ():
+        if key in item and not isinstance(item[key], float) and _is_single(item[key]):
+            raise DataError(
+                f"sample {name!r} is a dict that holds its label as {key!r}; give pairs (x, y), y being that label and "
+                "x the dict without it."
+            )
+
+
+def is_one_hot_pair(item: Any) -> bool:
+    """Tell whether a dataset's item is a pair whose second looks like a one-hot label."""
+    pair = isinstance(item, (tuple, list)) and len(item) == 2
+    return pair and getattr(item[1], "ndim", None) == 1 and is_one_hot(item[1][None])
+
+
+def refuse_one_hot(item: Any, name: str) -> None:
+    """Raise DataError, for an item like all others, because its label is one-hot."""
+    found = f"y of sample {name!r}, as of all others, is one-hot, of shape {tuple(item[1].shape)}"
+    raise DataError(f"{found}; give the class, y.argmax().")
 
 
 def label_of(item: Any, name: str, first: str) -> Any:
@@ -46,6 +68,9 @@ def label_of(item: Any, name: str, first: str) -> Any:
 def read_items(dataset: Dataset[Any], names: Sequence[str]) -> tuple[Any, Tensor | None]:
     """Read all items into stacked inputs, and labels where the first item is a pair (x, y)."""
     items = [dataset[i] for i in range(len(names))]
+    refuse_dict_of_labels(items[0], names[0])
+    if all(map(is_one_hot_pair, items)):
+        refuse_one_hot(items[0], names[0])
     if not is_labelled(items[0]):
         return stack(items, names), None
     labels = [label_of(item, name, names[0]) for item, name in zip(items, names, strict=True)]
@@ -70,11 +95,13 @@ class ItemStream:
         Raises: DataError: if items differ in structure, type or shape, naming the id.
         """
         first = dataset[int(numbers[0])]
-        labelled = is_labelled(first)
+        refuse_dict_of_labels(first, names[0])
+        labelled, one_hot = is_labelled(first), True
         layout = as_inputs(stack([first[0] if labelled else first], names[:1]))
         table, labels = np.empty((len(names), 32), np.uint8), []
         for row, (name, number) in enumerate(zip(names, numbers.tolist(), strict=True)):
             item = dataset[number]
+            one_hot = one_hot and is_one_hot_pair(item)
             if labelled:
                 labels.append(label_of(item, name, names[0]))
                 item = item[0]
@@ -83,6 +110,8 @@ class ItemStream:
                 stack([first[0] if labelled else first, item], [names[0], name])  # says what is unlike
                 raise DataError(f"sample {name!r} holds numbers of another type than {names[0]!r}; make all alike.")
             table[row] = digests_of(sample)[0]
+        if one_hot:
+            refuse_one_hot(first, names[0])
         meta = map_inputs(lambda t: torch.empty((len(names), *t.shape[1:]), dtype=t.dtype, device="meta"), layout)
         targets = torch.from_numpy(np.asarray(labels)) if labelled else None
         return cls(dataset, names, numbers, meta, table, labelled), targets
@@ -110,3 +139,14 @@ class ItemStream:
 
 def _layout(inputs: Inputs) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
     return [(name, tensor.dtype, tuple(tensor.shape[1:])) for name, tensor in named_tensors(inputs)]
+
+
+def _is_single(value: Any) -> bool:
+    """Tell whether a value is one number; of shape (1,) only if it is a whole one."""
+    if isinstance(value, (int, float)) or getattr(value, "ndim", None) == 0:
+        return True
+    if not isinstance(value, (np.ndarray, Tensor)) or value.shape != (1,):
+        return False
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "iu"
+    return value.dtype != torch.bool and not value.is_floating_point() and not value.is_complex()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,16 +35,28 @@ def manifest(
     """
     file = existing_file("manifest", root)
     records = read_jsonl(file) if file.suffix.lower() in (".jsonl", ".ndjson") else read_csv(file)
+    found = {}
     for field in ("path", "label"):
-        if field not in records.names:
+        name = records.find(field)
+        if name is None:
             raise DataError(
                 f"{file} has {', '.join(records.names)}, but no {field!r}; a manifest needs path and label."
             )
-    records, ids = records.ordered("id" if "id" in records.names else "path")
-    labels, names = class_labels(records.column("label"))
+        found[field] = name
+    records, ids = records.ordered(records.find("id") or found["path"])
+    labels, names = class_labels(records.column(found["label"]))
     if len(names) < 2:
         raise DataError(f"{file} has {len(names)} classes ({', '.join(names)}); at least two are needed.")
-    paths = [str(file.parent / str(path)) for path in records.complete("path")]
+    paths = [str(file.parent / str(path)) for path in records.complete(found["path"])]
+    _refuse_backslashes(file, paths)
     pictures = [Picture(*picture) for picture in zip(ids, paths, labels, records.parts(), strict=True)]
     reading = Reading(file, Decoder(size, resize, channels), unreadable, streamed)
     return picture_splits("manifest", pictures, names, reading, test=test)
+
+
+def _refuse_backslashes(file: Path, paths: Sequence[str]) -> None:
+    """Raise DataError where paths are written in the way of another system, and so none of them leads anywhere."""
+    written = next((path for path in paths if "\\" in path), None)
+    if os.sep == "/" and written is not None and not any(map(os.path.exists, paths)):
+        name = written.removeprefix(f"{file.parent}/")
+        raise DataError(f'{file} has paths with backslashes, such as {name}, and none is there; write them with "/".')

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sartor.data.folders import any_picture, folders_in
+from sartor.data.folders import any_picture, folders_in, training_folder
 from sartor.data.formats import Splits
 from sartor.data.records import read_csv
 from sartor.errors import ConfigError, DataError
@@ -38,7 +38,7 @@ def recognise(path: Path) -> str:
         if path.suffix.lower() not in _FILES:
             raise DataError(f"{path} is none of {' '.join(_FILES)}; name a folder, or one of these.")
         if path.suffix.lower() == ".csv":
-            return "manifest" if "path" in read_csv(path).names else "csv"
+            return "manifest" if read_csv(path).find("path") else "csv"
         return "npz" if path.suffix.lower() == ".npz" else "manifest"
     for name, looks in _KINDS.items():
         if looks(path):
@@ -78,7 +78,7 @@ def _holds(path: Path, *places: str, stem: str) -> bool:
 
 
 def _is_image_folder(path: Path) -> bool:
-    base = path / "train" if folders_in(path / "train") else path
+    base = training_folder(path)
     classes = folders_in(base)
     return len(classes) >= 2 and any(any_picture(base / name) for name in classes)
 

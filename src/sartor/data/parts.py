@@ -13,24 +13,37 @@ from sartor.data.pool import Pool
 from sartor.data.split import hold_out
 from sartor.errors import ConfigError, DataError, check_range
 
-TEST_NAMES = ("test", "val", "valid", "validation")
-"""What a part for testing may be called; where there are several, the first one here is used."""
+TRAIN_NAMES = ("train", "training")
+"""What the part for training may be called, in capital or small letters."""
+TEST_NAMES = ("test", "testing", "val", "valid", "validation", "eval", "evaluation")
+"""What a part for testing may be called, likewise; where there are several, the first one here is used."""
 TEST_SHARE = 0.2
 """Share of the samples held out for testing where the data have no part of their own for it."""
 
 
 def parts_of(names: Sequence[str], where: object) -> list[str]:
     """Turn names of parts, one for each sample, into train, test, or "unused". Raises: DataError: for other names."""
-    other = set(names) - {"train", *TEST_NAMES}
+    other = {name for name in names if name.casefold() not in (*TRAIN_NAMES, *TEST_NAMES)}
     if other:
-        raise DataError(f"{where} has the split {sorted(other)[0]!r}; known are train, {', '.join(TEST_NAMES)}.")
-    held = test_name(set(names))
-    return [name if name == "train" else "test" if name == held else "unused" for name in names]
+        known = ", ".join((*TRAIN_NAMES, *TEST_NAMES))
+        raise DataError(f"{where} has the split {sorted(other)[0]!r}; known are {known}.")
+    folded = [name.casefold() for name in names]
+    held = test_name(set(folded))
+    return ["train" if name in TRAIN_NAMES else "test" if name == held else "unused" for name in folded]
+
+
+def train_name(present: Collection[str], where: object) -> str | None:
+    """Return which of the parts is for training. Raises: DataError: if several could be."""
+    found = sorted(name for name in present if name.casefold() in TRAIN_NAMES)
+    if len(found) > 1:
+        raise DataError(f"{where} has {' and '.join(found)}; keep one of them for training.")
+    return found[0] if found else None
 
 
 def test_name(present: Collection[str]) -> str | None:
     """Return which of the parts is for testing, with a warning about others that could be too."""
-    found = [name for name in TEST_NAMES if name in present]
+    known = [name for name in present if name.casefold() in TEST_NAMES]
+    found = sorted(known, key=lambda name: (TEST_NAMES.index(name.casefold()), name))
     if len(found) > 1:
         warnings.warn(
             f"the data have {' and '.join(found)}; {found[0]} is the test set, the rest is unused.", stacklevel=3

@@ -19,12 +19,14 @@ from torch.utils.data import Dataset
 
 from sartor.data.arrays import (
     as_inputs,
+    as_numbers,
     as_targets,
     check_classes,
     check_ids,
     check_images,
     id_order,
     is_image,
+    is_one_hot,
     map_inputs,
     named_tensors,
 )
@@ -280,6 +282,7 @@ class Pool:
     def gather(self, rows: Int64[Tensor, "b"], device: torch.device | str | None = None) -> Inputs:
         """Return the inputs of root rows, in their order, as a network takes them: images of uint8 normalised.
 
+        Other bytes, truth values and half-precision numbers come as float32, but not bytes in a tuple or dict.
         On another device than the CPU, all inputs are copied there once and stay.
         """
         source = self._storage.source
@@ -313,7 +316,7 @@ class Pool:
             tensor = tensor if device is None else tensor.to(device)
             return prepare(tensor) if is_image(tensor) else tensor
 
-        return map_inputs(made, stored)
+        return as_numbers(map_inputs(made, stored))
 
     def targets_of(self, rows: Int64[Tensor, "b"]) -> Int64[Tensor, "b"]:
         """Return the labels of root rows, -1 where missing."""
@@ -339,7 +342,7 @@ class Pool:
         return torch.bincount(self.targets_of(self.labelled_rows()), minlength=self.classes)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of this view's ids, inputs (as stored) and labels.
+        """Return the SHA-256 of this view's ids, inputs (as stored), how they are normalised, and labels.
 
         The source's order has no effect, nor has it whether inputs are in memory or streamed.
         """
@@ -350,6 +353,8 @@ class Pool:
         labels = self.targets_of(self.rows)
         for name, tensor in [*named_tensors(self.inputs), ("targets", labels)]:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape[1:])}".encode())
+        if self.preprocess is not None:
+            digest.update(f"mean {self.preprocess.mean} std {self.preprocess.std}".encode())
         if len(self):
             digest.update(self._storage.source.digests(self.rows).tobytes())
         digest.update(labels.numpy().tobytes())
@@ -359,7 +364,7 @@ class Pool:
 def as_pool(data: Any, *, preprocess: Preprocess | None = None, classes: int | None = None) -> Pool:
     """Make a pool of whatever is at hand: a Pool, a pair (x, y), a map-style dataset, or inputs without labels.
 
-    A tuple of two whose second is a 1-d array (or list) of whole numbers, or None, is a pair.
+    A tuple of two whose second is a 1-d array (or list) of whole numbers, or one of shape (n, 1), or None, is a pair.
     Raises: DataError: for anything else, and as `Pool.from_arrays`.
     """
     if isinstance(data, Pool):
@@ -372,6 +377,9 @@ def as_pool(data: Any, *, preprocess: Preprocess | None = None, classes: int | N
         if getattr(data[1], "ndim", None) == 1:
             cure = "labels must be whole numbers; for two inputs call Pool.from_arrays"
             raise DataError(f"the second of the pair is a 1-d array of {data[1].dtype}; {cure}.")
+        if is_one_hot(data[1]):
+            cure = "give the classes, y.argmax(1); for two inputs call Pool.from_arrays"
+            raise DataError(f"the second of the pair is one-hot, of shape {tuple(data[1].shape)}; {cure}.")
     if isinstance(data, (Tensor, np.ndarray, tuple, dict)):
         return Pool.from_arrays(data, preprocess=preprocess, classes=classes)
     sequence = hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (str, bytes))
@@ -385,4 +393,4 @@ def _is_label_vector(value: Any) -> bool:
         return all(isinstance(label, (int, np.integer)) for label in value)
     integer = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
     integer = integer or (isinstance(value, Tensor) and not value.is_floating_point() and value.dtype != torch.bool)
-    return integer and value.ndim == 1
+    return integer and (value.ndim == 1 or (value.ndim == 2 and value.shape[1] == 1))

@@ -15,9 +15,10 @@ from sartor.ranking import largest_remainder, size_of
 def hold_out(pool: Pool, share: float, *, seed: int) -> tuple[Pool, Pool | None]:
     """Split a pool into a training view and a held-out view of exactly floor(share * n + 1/2) samples.
 
-    Each class gives its part (largest remainder), and in a class those go out whose hashed ids are smallest, so the
-    split depends on seed and ids alone. Unlabelled samples stay in training, and n counts the others; a pool without
-    any label is split as if of one class. Share 0 returns (pool, None). Cut it before `corrupt`: then it stays clean.
+    Each class gives its part (largest remainder) but keeps a sample, as far as the size allows; what it cannot give,
+    the largest classes give. In a class those go out whose hashed ids are smallest, so the split depends on seed and
+    ids alone. Unlabelled samples stay in training, and n counts the others; a pool without any label is split as
+    if of one class. Share 0 returns (pool, None). Cut it before `corrupt`: then it stays clean.
 
     Raises: ConfigError: unless 0 <= share < 1. DataError: if either part would be empty.
     """
@@ -40,8 +41,27 @@ def hold_out(pool: Pool, share: float, *, seed: int) -> tuple[Pool, Pool | None]
 def _first_of_each_class(labels: Int64[Tensor, "n"], size: int) -> Int64[Tensor, "k"]:
     """Return the places of the first samples of each class, `size` in all, in proportion to the classes' sizes."""
     counts = torch.bincount(labels)
-    quotas = largest_remainder(size, counts)
+    quotas = _leaving_one(largest_remainder(size, counts), counts)
     by_class = labels.argsort(stable=True)
     starts = counts.cumsum(0) - counts
     place_in_class = torch.arange(len(labels)) - starts[labels[by_class]]
     return by_class[place_in_class < quotas[labels[by_class]]]
+
+
+def _leaving_one(quotas: Int64[Tensor, "c"], counts: Int64[Tensor, "c"]) -> Int64[Tensor, "c"]:
+    """Take from classes that would give all they have, and give to the largest; the total stays.
+
+    Nothing changes where no class would be lost, or where so much goes out that some must be.
+    """
+    room = (counts - 1).clamp(min=0)
+    if int(quotas.sum()) > int(room.sum()):
+        return quotas
+    capped = torch.minimum(quotas, room)
+    surplus = int((quotas - capped).sum())
+    largest = counts.argsort(descending=True, stable=True).tolist()
+    while surplus:
+        for label in largest:
+            if surplus and capped[label] < room[label]:
+                capped[label] += 1
+                surplus -= 1
+    return capped

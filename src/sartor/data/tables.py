@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
-from sartor.data.arrays import check_ids
+from sartor.data.arrays import check_ids, is_one_hot
 from sartor.data.formats import Splits
 from sartor.data.parts import TEST_SHARE, cut_test
 from sartor.data.pool import Pool
@@ -35,7 +36,8 @@ def npz(root: str | Path | None = None, test: float = TEST_SHARE) -> Splits:
     """Arrays in an npz file: x_train, y_train, x_test, y_test, or inputs and targets (and ids) to be split.
 
     Bytes of shape (n, height, width), (n, height, width, channels) or (n, channels, height, width) are images and are
-    normalised; other arrays reach the network as they are. Labels are whole numbers from 0, or names.
+    normalised; other bytes, truth values and half-precision numbers reach the network as float32, all else as it is.
+    Labels are whole numbers from 0, or names.
     Raises: DataError: naming what is damaged, missing or not understood.
     """
     path = existing_file("npz", root)
@@ -64,22 +66,24 @@ def csv(
 ) -> Splits:
     """A table in a csv file: a line of column names, then a line for each sample; one column holds its class.
 
-    `target` is by default the column label, target or class, else the last one; `id` by default the column id, else
-    lines are numbered. A column `split` tells train from test. Numbers are standardised by the training samples' mean
-    and std; a column of up to 20 different words becomes a column of 0 and 1 for each.
+    `target` is by default the column label, target or class, else the last one, with a warning; `id` by default the
+    column id, else lines are numbered. A column `split` tells train from test. Capital letters in names have no effect.
+    Numbers are standardised by the training samples' mean and std; a column of up to 20 different words becomes a
+    column of 0 and 1 for each.
     Raises: DataError: naming line and column of what is missing or no number.
     """
     path = existing_file("csv", root)
     table = read_csv(path, separator)
-    if "path" in table.names and target is None:
-        raise DataError(f"{path} has a column path; a list of pictures is read with --data manifest --root {path}.")
-    goal = _column(table, "target", target, TARGETS) or table.names[-1]
+    if target is None and (listed := table.find("path")):
+        raise DataError(f"{path} has a column {listed}; a list of pictures is read with --data manifest --root {path}.")
+    goal = _column(table, "target", target, TARGETS) or _last_column(table)
     key = _column(table, "id", id, ("id",))
     table, ids = table.ordered(key)
     labels, names = class_labels(_classes(table, goal))
     targets = torch.tensor(labels)
     train, held = cut_test(ids, targets, table.parts(), test)
-    columns = [_values(table, name, train) for name in table.names if name not in (goal, key, "split")]
+    apart = (goal, key, table.find("split"))
+    columns = [_values(table, name, train) for name in table.names if name not in apart]
     if not columns:
         raise DataError(f"{path} has no column beside {goal!r} to learn from; give at least one.")
     pool = Pool.from_arrays(torch.cat(columns, dim=1), targets, ids=ids, class_names=names)
@@ -118,6 +122,8 @@ def label_vector(path: Path, arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Join labels, of shape (n,) or (n, 1). Raises: DataError: unless they are whole numbers, or names."""
     flat = [array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in arrays]
     for array in flat:
+        if is_one_hot(array):
+            raise DataError(f"{path} has one-hot labels of shape {array.shape}; give array.argmax(1).")
         if array.ndim != 1 or array.dtype.kind not in "iuU" or array.dtype.kind != flat[0].dtype.kind:
             cure = "give whole numbers from 0, or names, in shape (n,)"
             raise DataError(f"{path} has labels of {array.dtype} in shape {array.shape}; {cure}.")
@@ -146,14 +152,30 @@ def array_splits(
 
 
 def _column(table: Records, role: str, given: str | None, usual: Sequence[str]) -> str | None:
-    """Return the column for a role: the one that was named, or the only one of its usual names."""
+    """Return the column for a role: the one that was named, or the only one of its usual names, in any letters."""
     if given is not None:
-        check_choice(role, given, table.names)
-        return given
-    found = [name for name in usual if name in table.names]
+        found = (
+            [given] if given in table.places else [name for name in table.names if name.casefold() == given.casefold()]
+        )
+        if len(found) != 1:
+            check_choice(role, given, table.names)
+        return found[0]
+    present = [name for name in table.names if name.casefold() in usual]
+    found = sorted(present, key=lambda name: usual.index(name.casefold()))
     if len(found) > 1:
         raise DataError(f"{table.path} has columns {' and '.join(found)}; say which one is meant with {role}=NAME.")
     return found[0] if found else None
+
+
+def _last_column(table: Records) -> str:
+    """Return the last column, but for id and split, as that of the classes, with a warning."""
+    name = next((name for name in table.names[::-1] if name.casefold() not in ("id", "split")), table.names[-1])
+    warnings.warn(
+        f"{table.path} has no column {', '.join(TARGETS)}; the last one, {name!r}, is taken for the classes. "
+        "Another one is named with target=NAME.",
+        stacklevel=4,
+    )
+    return name
 
 
 def _classes(table: Records, name: str) -> list[Any]:
@@ -163,7 +185,7 @@ def _classes(table: Records, name: str) -> list[Any]:
         number = as_number(value)
         if number is not None and not number.is_integer():
             raise DataError(f"{table.path} has {value} in column {name!r}, line {row.line}; {_NO_CLASS}.")
-    count = len(set(values))
+    count = len(class_labels(values)[1])
     if count < 2 or count == len(values):
         raise DataError(
             f"{table.path} has {count} different values in column {name!r}, {len(values)} lines; {_NO_CLASS}."
