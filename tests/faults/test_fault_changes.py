@@ -47,7 +47,8 @@ def test_other_options_are_refused_and_named(tmp_path: Path, options: dict, mess
 def test_another_network_is_refused(tmp_path: Path) -> None:
     folder, data = tmp_path / "run", splits()
     stop_after(folder, STOP)
-    with pytest.raises(ResumeError, match=r"head was None, is now '2'; model_shapes was '\w+', is now"):
+    told = r"head was None, is now '2'; model_layers was .*; model_shapes was '\w+', is now"
+    with pytest.raises(ResumeError, match=told):
         RECIPE.with_options(head="2").fit(
             nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)), data.train, data.test, out=folder
         )

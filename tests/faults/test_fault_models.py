@@ -121,6 +121,7 @@ def test_a_module_that_stays_in_one_mode_on_purpose_is_none_of_those(tmp_path: P
 @pytest.mark.parametrize("kind", [Body, Counts, Draws])
 def test_evaluations_do_not_disturb_the_training(kind: type[Body]) -> None:
     """As many as there may be: the weights are the same, and so are the global random states."""
+    splits()  # the library that brings the digits draws a number when it is first imported
     python, numpy, own = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     often = train(body(kind), None)["digest"]
     seldom = train(body(kind), None, BROAD.with_options(evaluate_every=100, probe=0))["digest"]
