@@ -127,7 +127,7 @@ def test_a_stop_is_told_apart_from_a_failure(tmp_path: Path, monkeypatch: pytest
     assert isinstance(outcome, Stopped)
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != "infobatch"])
 def test_a_forecast_is_what_the_ledger_says(tmp_path: Path, forecaster: Forecaster, arm: str) -> None:
     [job] = plan(tmp_path, arms=[arm], noises=[0.1])
     results = run_job(job)
@@ -145,7 +145,7 @@ def test_a_forecast_is_what_the_ledger_says(tmp_path: Path, forecaster: Forecast
     assert sum(line["kind"] == "selection" for line in lines) == job.cost.selections
 
 
-@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != EQUAL_STEPS])
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in (EQUAL_STEPS, "infobatch")])
 def test_equal_cost_is_met_within_an_epoch(tmp_path: Path, forecaster: Forecaster, arm: str) -> None:
     """Every arm's ledger lies within one of its own full epochs (with a selection) of the target."""
     target = forecaster(make_arm("dense", BASE, training_size(forecaster.splits, BASE))).flops
@@ -179,6 +179,15 @@ def test_a_cost_out_of_reach_is_refused_before_anything_runs(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"dense cannot be run at .* FLOPs: its shortest run costs"):
         plan(tmp_path, short, arms=["dense"], match="cost")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [{"arms": ["infobatch"]}, {"arms": ["dense"], "match_arm": "infobatch"}])
+def test_a_cost_that_is_known_only_afterwards_cannot_be_matched(tmp_path: Path, given: dict) -> None:
+    with pytest.raises(ConfigError, match="cost of infobatch depends on the losses"):
+        plan(tmp_path, match="cost", **given)
+    [job] = plan(tmp_path, arms=["infobatch"])
+    assert job.cost.bounded
+    assert run_job(job)["flops"] <= job.cost.flops
 
 
 def test_unknown_arms_are_refused(tmp_path: Path) -> None:

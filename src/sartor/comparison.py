@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -28,11 +28,35 @@ from sartor.models.build import build_model
 from sartor.models.shapes import shape_of
 from sartor.ranking import size_of
 from sartor.recipes.arms import arm_folder, make_arm
-from sartor.recipes.forecast import Choosing, Forecast, forecast, mask_densities, match_cost, selector_arithmetic
+from sartor.recipes.forecast import (
+    Choosing,
+    Forecast,
+    forecast,
+    mask_densities,
+    match_cost,
+    selector_arithmetic,
+    unknown_cost,
+)
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import check_fit
 from sartor.recipes.swast import SWaST
 from sartor.signals import interrupt, signals
+
+
+class Work(Protocol):
+    """Something that a process can do by itself: it can be pickled, and done again it goes on where it was."""
+
+    @property
+    def title(self) -> str:
+        """Name it in a line of progress."""
+        ...
+
+    def run(self) -> dict[str, Any]:
+        """Do it, and return what came of it."""
+        ...
+
+
+W = TypeVar("W", bound=Work)
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,10 @@ class Job:
         """Name the job in a line of progress."""
         matched = " at equal cost" if self.labels["match"] == "cost" else ""
         return f"{self.labels['arm']}{matched}, noise {self.recipe.noise:g}, seed {self.recipe.seed}"
+
+    def run(self) -> dict[str, Any]:
+        """Make the run (or read it, where it is finished) and return its results."""
+        return run_job(self)
 
 
 @functools.lru_cache(maxsize=2)
@@ -100,6 +128,7 @@ class Forecaster:
         """Forecast a recipe."""
         densities, removed = self.densities(recipe)
         n = training_size(self.splits, recipe)
+        held = len(self.splits.train) - n
         parameters = sum(p.numel() for p in self.model.parameters())
         return forecast(
             recipe,
@@ -109,13 +138,15 @@ class Forecaster:
             choosing=self.choosing(recipe),
             parameters=parameters,
             removed=removed,
+            held=held,
         )
 
     def matched(self, recipe: Recipe, target: float) -> Recipe:
         """Return the recipe with the length that brings it nearest to `target` FLOPs."""
         n = training_size(self.splits, recipe)
         densities, _ = self.densities(recipe)
-        return match_cost(recipe, n, self.flops, densities, target, choosing=self.choosing(recipe))
+        held = len(self.splits.train) - n
+        return match_cost(recipe, n, self.flops, densities, target, choosing=self.choosing(recipe), held=held)
 
 
 def plan_jobs(
@@ -138,7 +169,10 @@ def plan_jobs(
     """List the runs of a comparison, dearest first; with `match="cost"` each arm's epochs meet `match_arm`'s FLOPs."""
     forecaster = Forecaster(load(data, root), model)
     n = training_size(forecaster.splits, base)
-    target = forecaster(make_arm(match_arm, base, n)).flops if match == "cost" else 0.0
+    aim = make_arm(match_arm, base, n)
+    if match == "cost" and aim.bounded:
+        raise unknown_cost(aim)
+    target = forecaster(aim).flops if match == "cost" else 0.0
     jobs = []
     for arm in arms:
         recipe = make_arm(arm, base, n)
@@ -186,7 +220,7 @@ def run_job(job: Job) -> dict[str, Any]:
     return result.results
 
 
-def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, dict[str, Any] | SartorError], None, None]:
+def run_jobs(jobs: Sequence[W], workers: int) -> Generator[tuple[W, dict[str, Any] | SartorError], None, None]:
     """Make all runs and yield each with its results, or with the error that ended it, as they come.
 
     The others go on when one fails. After a SIGINT or SIGTERM, or when the generator is closed, those under way save
@@ -199,7 +233,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, dict[str
         return
     context = multiprocessing.get_context("spawn")
     stop, left = context.Event(), deque(jobs)
-    running: dict[Future[dict[str, Any] | SartorError], Job] = {}
+    running: dict[Future[dict[str, Any] | SartorError], W] = {}
     others = set(multiprocessing.active_children())
 
     def begin() -> None:
@@ -264,12 +298,12 @@ def outcome(future: Future[dict[str, Any] | SartorError]) -> dict[str, Any] | Sa
         )
 
 
-def attempt(job: Job) -> dict[str, Any] | SartorError:
+def attempt(job: Work) -> dict[str, Any] | SartorError:
     """Make one run; an error that Sartor understands is returned, so that the other runs go on."""
     if stopped():
         return Stopped("stopped before it began.")
     try:
-        return run_job(job)
+        return job.run()
     except SartorError as error:
         return error
     except Exception as error:

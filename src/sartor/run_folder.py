@@ -36,7 +36,8 @@ from sartor.memory import shortage
 FORMAT = 2
 CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
 CHECKPOINTS = ("checkpoints/last.pt", "checkpoints/previous.pt")
-MADE = (METRICS, RESULTS, SUMS, "machine.json", "noise.json", "ledger.json", "model.safetensors", "masks.safetensors")
+TABLES = ("model.safetensors", "masks.safetensors", "history.safetensors")
+MADE = (METRICS, RESULTS, SUMS, "machine.json", "noise.json", "ledger.json", *TABLES)
 """What a start from nothing clears away, beside the subsets: an earlier start may have left it."""
 _KINDS = {"config": dict, "tracked": dict, "places": dict, "values": dict, "files": dict, "metrics": str}
 

@@ -13,7 +13,7 @@ def cosine(epoch: int, epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def one_cycle(step: int, steps: int, peak_at: float) -> float:
+def one_cycle(step: float, steps: int, peak_at: float) -> float:
     """One straight line up and one down: the share of the highest learning rate at optimiser step `step` (from 0).
 
     The lines run from 0 to 1 within the first `peak_at` of the steps and back to 0 at the end; a step takes the value
@@ -35,7 +35,7 @@ class Schedule:
     steps: int = 1
     peak_at: float = 0.0
 
-    def share(self, epoch: int, step: int) -> float:
+    def share(self, epoch: int, step: float) -> float:
         """Return the share of the recipe's learning rate at a step of an epoch; both count from 0 over the run."""
         if self.kind == "one-cycle":
             return one_cycle(min(step, self.steps - 1), self.steps, self.peak_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sartor.costs import MONITOR, Flops, Ledger, training_flops
 from sartor.data.arrays import not_finite
-from sartor.data.loader import Batch, Loader
+from sartor.data.loader import Batch, Loader, even_sizes
 from sartor.data.pool import Pool
 from sartor.digest import digest
 from sartor.dist import World
@@ -24,8 +24,9 @@ from sartor.memory import fitting
 from sartor.precision import Precision, arithmetic
 from sartor.prune.masks import Masks
 from sartor.randomness import derive, forked, reseed
+from sartor.recording import BLOCK, Recorder
 from sartor.run import Run
-from sartor.scanning import FORWARD_PARTS, forward, scan
+from sartor.scanning import forward, samples_passed, scan
 from sartor.schedules import Schedule
 from sartor.seen import Scan
 from sartor.types import Pruner, Subset
@@ -75,7 +76,8 @@ class Meter:
 class Trainer:
     """A network in training: everything that one epoch needs, with every cost charged to the ledger.
 
-    `step` counts optimiser steps from 0 over the whole run; `total_steps` is the real number of them.
+    `step` counts optimiser steps from 0 over the whole run; `total_steps` is the real number of them. Where that is not
+    known beforehand, `planned` are the steps of each epoch that the schedule counts with: fewer may be taken.
     """
 
     run: Run
@@ -94,6 +96,8 @@ class Trainer:
     weighting: str = "mean"
     precision: Precision = "fp32"
     scoring: Precision = "fp32"
+    recorder: Recorder | None = None
+    planned: Sequence[int] = ()
     step: int = 0
     lr_share: float = 1.0
     meter: Meter = field(default_factory=Meter)
@@ -133,27 +137,42 @@ class Trainer:
         """Forward and backward passes of a step."""
         return 1 if self.pruner is None else self.pruner.passes
 
-    def set_lr(self, epoch: int) -> None:
-        """Set every group's learning rate to the share of its initial one that the schedule has for the next step."""
-        self.lr_share = self.schedule.share(epoch, self.step)
+    def place(self, epoch: int, step: int, steps: int) -> float:
+        """Return where step `step` of the `steps` of an epoch stands among the planned ones, over which they spread."""
+        return sum(self.planned[:epoch]) + (step + 0.5) * self.planned[epoch] / steps - 0.5
+
+    def set_lr(self, epoch: int, steps: int | None = None) -> None:
+        """Set every group's learning rate to the share of its initial one that the schedule has for the next step.
+
+        `steps` are those that the epoch takes, if they may be fewer than planned.
+        """
+        place = self.place(epoch, self.run.step, steps or self.planned[epoch]) if self.planned else self.step
+        self.lr_share = self.schedule.share(epoch, place)
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("initial_lr", self.lr) * self.lr_share
 
     def epoch_lr(self, epoch: int) -> float:
         """Return the learning rate of the epoch that has just ended: the mean over its steps."""
-        return self.lr * self.schedule.mean(epoch, self.step - self.meter.steps, self.meter.steps)
+        steps = self.meter.steps
+        if not self.planned:
+            return self.lr * self.schedule.mean(epoch, self.step - steps, steps)
+        shares = (self.schedule.share(epoch, self.place(epoch, step, steps)) for step in range(steps))
+        return self.lr * math.fsum(shares) / steps
 
     def train_epoch(
         self, subset: Subset, epoch: int, *, stop: int | None = None, preserved: Preserved | None = None, purpose: str
     ) -> None:
-        """Train on a subset once (or on its first `stop` mini-batches), from the step at which the run stands."""
+        """Train on a subset once (or on its first `stop` mini-batches), from the step at which the run stands.
+
+        Then look at all samples, where the history is recorded so.
+        """
         self.model.train()
-        before = modes(self.model)
+        before, steps = modes(self.model), len(even_sizes(len(subset), self.loader.batch_size))
         batches = self.loader.epoch(subset, epoch, start=self.run.step, stop=stop)
         with self.ledger.timed(purpose), forked(self.device), closing(batches):
             for batch in self.run.steps(batches):
                 reseed(derive(self.run.seed, self.world.own("forward"), self.step), self.device)  # dropout and the like
-                self.set_lr(epoch)
+                self.set_lr(epoch, steps)
                 loss, moved = self.train_step(batch, preserved)
                 refuse_own_mode(self.model, before)
                 cost = batch.size * self.passes * training_flops(self.flops, self.densities, dense_gradient=moved)
@@ -162,13 +181,19 @@ class Trainer:
                 self.meter.samples += batch.size
                 self.meter.steps += 1
             self.agree()
+        if self.recorder is not None and self.recorder.kind == "epoch":
+            self.record(self.recorder, self.loader.pool)
 
     def train_step(self, batch: Batch, preserved: Preserved | None = None) -> tuple[float, bool]:
         """Take one optimiser step; return the loss and whether the pruner used the dense gradient."""
         moving = self.pruner is not None and self.pruner.moves(self.step, self.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
+        if self.recorder is not None:
+            self.recorder.begin()
         loss, losses = self.backward(batch, preserved)
         value = self.finite(self.world.sum_gradients(self.model.parameters(), loss), losses, batch)
+        if self.recorder is not None:
+            self.recorder.visit(batch.rows, self.loader.pool)
         may_step = True
         if self.pruner is not None and self.masks is not None:
             may_step = self.pruner.update(self.masks, step=self.step, total_steps=self.total_steps)
@@ -188,6 +213,8 @@ class Trainer:
         for _ in range(self.passes if len(batch) else 0):
             with self.surrounded():
                 logits = forward(self.model, batch.inputs).float()
+                if self.recorder is not None:
+                    self.recorder.hold(logits)
                 losses = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=self.label_smoothing)
                 loss = weighted_mean(losses, batch.weights, self.weighting, whole=batch.whole)
                 if preserved is not None:
@@ -245,9 +272,22 @@ class Trainer:
         )
 
     def scan(
-        self, pool: Pool, needs: frozenset[str], *, purpose: str, progress: float, head: str | None = None
+        self,
+        pool: Pool,
+        needs: frozenset[str],
+        *,
+        purpose: str,
+        progress: float | None = None,
+        head: str | None = None,
+        validation: Pool | None = None,
+        dropout_passes: int = 0,
+        seed: int = 0,
+        each: float | None = None,
     ) -> Scan:
-        """Scan a pool with the network as it is; the forward passes are charged."""
+        """Scan a pool with the network as it is, with all that it takes for `needs`; all passes are charged.
+
+        `each` are the FLOPs of a forward pass of one sample, where they are not those of the masks as they are.
+        """
         with self.ledger.timed(purpose), self.own_randomness("scan"):
             seen = scan(
                 self.model,
@@ -257,15 +297,28 @@ class Trainer:
                 device=self.device,
                 progress=progress,
                 lr=self.lr * self.lr_share,
+                validation=validation,
+                history=None if self.recorder is None else self.recorder.history,
+                dropout_passes=dropout_passes,
+                seed=seed,
                 channels_last=self.loader.channels_last,
                 precision=self.scoring,
                 workers=self.loader.workers,
                 world=self.world,
             )
-        if needs & FORWARD_PARTS:
-            cost = len(pool) * self.flops.masked(self.densities)
-            self.ledger.charge(purpose, forward=len(pool), flops=cost)
+        held = 0 if validation is None else len(validation)
+        once, trained = samples_passed(needs, len(pool), held=held, members=dropout_passes)
+        if once or trained:
+            cost = once * (self.flops.masked(self.densities) if each is None else each)
+            cost += trained * training_flops(self.flops, self.densities, dense_gradient=True)
+            self.ledger.charge(purpose, forward=once, trained=trained, flops=cost)
         return seen
+
+    def record(self, recorder: Recorder, pool: Pool) -> None:
+        """Visit all samples of a pool with the network as it is, a block at a time; charged as `record`."""
+        for rows in pool.rows.split(BLOCK):
+            seen = self.scan(pool.only(rows), frozenset({"logits", "targets"}), purpose="record")
+            recorder.history.visit(seen.rows, seen.logits, seen.targets)
 
     def evaluate(self, pool: Pool, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
         """Return per-sample losses and correctness over a pool's rows; charged as monitoring."""

@@ -45,6 +45,10 @@ class Subset:
         scale = float(raw.mean())
         return cls(rows, (raw / scale).float(), scale, flops)
 
+    def raw(self) -> Subset:
+        """Return the same rows with the solver's own weights, whatever their mean."""
+        return Subset(self.rows, (self.weights.double() * self.scale).float(), 1.0, self.flops)
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -56,7 +60,8 @@ class Selector(Protocol):
     It may also have `least_per_class`, the number of samples that it needs of each class, `needs_linear_head`, true
     where it works with the gradient of the Linear that makes the logits, `arithmetic(n, k, *, classes, features)`, the
     FLOPs that its subsets of k out of n will tell (0, if it has not), `scores(scan)`, one number for each sample by
-    which it ranks them, and, where it needs members, `members_from`, "dropout" or "snapshots", and `members_count`.
+    which it ranks them, where it needs members, `members_from`, "dropout" or "snapshots", and `members_count`, and,
+    where it needs the history, `least_visits`, how often each sample must have been looked at (once, if it has not).
     """
 
     @property
@@ -72,7 +77,13 @@ class Selector(Protocol):
 
 @runtime_checkable
 class EpochSampler(Protocol):
-    """Chooses, without a scan, what the next epoch trains on: a Subset of free size."""
+    """Chooses, without a scan, what the next epoch trains on.
+
+    It may also have `needs`, which of {history, subset, epoch, epochs} `sample` is given besides, under these names:
+    the History of the mini-batches so far, the Subset that it gave last (None before the first), the number of the
+    coming epoch in the training (from 0), and how many the training has. And `free`, true where it settles itself how
+    many samples it takes: then `k` is the number of all rows, and its weights count as they are, weights * scale.
+    """
 
     def due(self, epoch: int) -> bool:
         """Tell whether a new subset is drawn before this epoch (0 = the first epoch that the sampler governs)."""

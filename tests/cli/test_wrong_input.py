@@ -97,7 +97,7 @@ def test_wrong_words_are_one_line_and_exit_2(words: tuple[str, ...], message: st
             (("--warmup", "1"), r"warmup .*no effect without a sampler"),
             (("--sampler", "redrw", "--fraction", "0.2"), r"Did you mean 'redraw'\?$"),
             (("--sampler", "redraw(evry=2)", "--fraction", "0.2"), r"Did you mean 'every'\?$"),
-            (("--sampler", "redraw", "--fraction", "0.2", "--steps", "5"), r"steps is for all data"),
+            (("--sampler", "redraw", "--fraction", "0.2", "--warmup", "2", "--steps", "5"), r"steps is for all data"),
             (("--selector", "moderate"), r"--selector"),
         ]
     ),

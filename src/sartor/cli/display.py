@@ -37,19 +37,23 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
 
 
 def forecast_lines(cost: Forecast, seconds: float) -> list[str]:
-    """Return what a dry run prints; `seconds` are those of one trained sample (forward and backward)."""
+    """Return what a dry run prints; `seconds` are those of one trained sample (forward and backward).
+
+    Where sizes are settled while training, it is the most that there can be.
+    """
     shares = ", ".join(f"{name} {flops:.3g}" for name, flops in cost.flops_by_purpose.items())
-    kept = 100 * cost.kept_weights / max(1, cost.parameters)
+    kept, most = 100 * cost.kept_weights / max(1, cost.parameters), "at most " if cost.bounded else ""
     return [
-        f"training pool    {cost.n:,} samples; a subset holds {cost.k:,}",
+        f"training pool    {cost.n:,} samples; a subset holds {most}{cost.k:,}",
         f"weights kept     {cost.kept_weights:,} of {cost.parameters:,} ({kept:.1f} %)",
-        f"epochs, steps    {cost.epochs:,} epochs, {cost.steps:,} steps, {cost.selections} selections",
+        f"epochs, steps    {cost.epochs:,} epochs, {most}{cost.steps:,} steps, {cost.selections} selections",
         f"masks            move {cost.moves:,} times"
         if cost.kept_weights < cost.parameters
         else "masks            none",
-        f"samples          {cost.trained:,} trained on, {cost.scanned:,} scanned",
-        f"FLOPs            {cost.flops:.3g} ({shares}); masked ones theoretical, 2 per multiply-add",
-        f"seconds          about {cost.seconds(seconds):.0f}, from a few batches timed on this CPU; no evaluation",
+        f"samples          {most}{cost.trained:,} trained on, {cost.scanned:,} scanned",
+        f"FLOPs            {most}{cost.flops:.3g} ({shares}); masked ones theoretical, 2 per multiply-add",
+        f"seconds          {most or 'about '}{cost.seconds(seconds):.0f}, "
+        "from a few batches timed on this CPU; no evaluation",
     ]
 
 

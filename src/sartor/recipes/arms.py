@@ -25,11 +25,16 @@ def dense(base: SWaST, **options: object) -> Dense:
 
 def random_subsets(base: SWaST, every: int) -> Dense:
     """Make a control that trains on random subsets of the same size, from the same epoch on."""
+    return subsets_by(base, f"redraw(every={every})")
+
+
+def subsets_by(base: SWaST, sampler: str) -> Dense:
+    """Make a dense training on a sampler's subsets of the same size as the coresets, from the same epoch on."""
     timing: dict[str, object] = {"warmup": base.warmup, "selection_timing": base.selection_timing}
     if base.selection_timing == "literal":
         slots = base.coreset_slots(2, 1, base.epochs)
         timing = {"warmup": next(epoch for epoch, slot in enumerate(slots) if slot.draws)}
-    return dense(base, sampler=f"redraw(every={every})", fraction=base.fraction, **timing)
+    return dense(base, sampler=sampler, fraction=base.fraction, **timing)
 
 
 def without_pruner(base: SWaST, preserve: str) -> SWaST:
@@ -77,10 +82,14 @@ ARMS: dict[str, Callable[[SWaST], Recipe]] = {
     "swast-cut": lambda base: base.with_options(variant="cut"),
     "coreset-only+preserve": lambda base: without_pruner(base, "complete"),
     "prune-only+preserve": lambda base: base.with_options(selector=NONE, **preserving(base, "complete")),
+    "infobatch": lambda base: dense(base, sampler="infobatch"),
+    "sieve": lambda base: subsets_by(base, f"sieve(every={base.every})"),
 }
 """What each arm is, given the options of the joint method: name -> recipe."""
 
-DEFAULT_ARMS = tuple(name for name in ARMS if not name.endswith("+preserve"))
+FURTHER = ("infobatch", "sieve")
+"""Methods that choose samples epoch by epoch: no controls of the joint method, so they run where they are named."""
+DEFAULT_ARMS = tuple(name for name in ARMS if not name.endswith("+preserve") and name not in FURTHER)
 EQUAL_STEPS = "dense-steps"
 VARIED = ("seed", "noise")
 """Options that a comparison varies itself."""

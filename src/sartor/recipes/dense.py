@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from torch import nn
@@ -32,13 +32,13 @@ class Dense(Recipe):
     name: ClassVar[str] = "dense"
 
     steps: int | None = None
-    """Stop after this many optimiser steps; the number of epochs follows from it."""
+    """Stop after this many optimiser steps; the number of epochs follows. With a sampler there is no warm-up."""
     sampler: str | None = None
     """What draws each epoch's subset, such as redraw(every=5); all data, if not given."""
     fraction: float | None = None
-    """Share of the training data in a subset; with a sampler only."""
+    """Share of the training data in a subset; with a sampler only, but for one that settles its sizes itself."""
     warmup: int | None = None
-    """Epochs on all data before the first subset; ceil(epochs * fraction / 2), if not given."""
+    """Epochs on all data before the first subset; if not given, ceil(epochs * fraction / 2), none without fraction."""
     selection_timing: Literal["at-warmup-end", "skip"] = "at-warmup-end"
     """Whether subsets follow the warm-up at once, or, as CORDS does it, from half of the epochs on."""
 
@@ -46,22 +46,47 @@ class Dense(Recipe):
         """Raise ConfigError for options that contradict each other."""
         super().check()
         check_choice("selection_timing", self.selection_timing, ("at-warmup-end", "skip"))
-        if (self.sampler is None) != (self.fraction is None):
-            raise ConfigError("sampler and fraction go together; give both, or neither for all data.")
-        if self.fraction is None:
-            if self.warmup is not None or self.selection_timing != "at-warmup-end":
-                raise ConfigError("warmup and selection_timing have no effect without a sampler; leave them out.")
-        else:
-            check_range("fraction", self.fraction, 0, 1, low_open=True)
-            self.make_sampler()
+        if self.sampler is None and (self.warmup is not None or self.selection_timing != "at-warmup-end"):
+            raise ConfigError("warmup and selection_timing have no effect without a sampler; leave them out.")
+        self.check_sampler()
         if self.steps is not None:
             check_range("steps", self.steps, 1, math.inf, high_open=True)
-            if self.sampler is not None:
-                raise ConfigError("steps is for all data; with a sampler, set the epochs.")
+            if self.sampler is not None and (self.bounded or self.warmup or self.selection_timing != "at-warmup-end"):
+                raise ConfigError("steps is for all data, or for subsets of a fraction from the first epoch on.")
             if self.epochs != Recipe.epochs:
                 raise ConfigError("epochs has no effect with steps, which set the length; give one of them.")
         if self.warmup is not None:
             check_range("warmup", self.warmup, 0, self.epochs - 1)
+
+    def check_sampler(self) -> None:
+        """Raise ConfigError for a sampler that does not go with the other options, or asks for what there is not."""
+        sampler = self.make_sampler()
+        if sampler is not None and is_free(sampler):
+            if self.fraction is not None:
+                raise ConfigError(f"{self.sampler} settles itself how many samples it takes; leave fraction out.")
+            if self.selection_timing == "skip":
+                raise ConfigError(f"selection_timing skip is for subsets of a fraction, not for {self.sampler}.")
+        elif (sampler is None) != (self.fraction is None):
+            raise ConfigError("sampler and fraction go together; give both, or neither for all data.")
+        if self.fraction is not None:
+            check_range("fraction", self.fraction, 0, 1, low_open=True)
+        asked = needs_of(sampler)
+        if asked - OFFERED:
+            known = ", ".join(sorted(OFFERED))
+            raise ConfigError(f"{self.sampler} needs {', '.join(sorted(asked - OFFERED))}; samplers are given {known}.")
+        if "history" in asked and self.record == "epoch":
+            raise ConfigError(f"{self.sampler} goes by mini-batches as they are trained; use record batch, or none.")
+
+    @property
+    def recording(self) -> str:
+        """By mini-batches, where the sampler reads the history and nothing is asked for."""
+        reads = self.record == "none" and "history" in needs_of(self.make_sampler())
+        return "batch" if reads else self.record
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the sampler settles its sizes while training."""
+        return is_free(self.make_sampler())
 
     @property
     def fewest_epochs(self) -> int:
@@ -70,7 +95,7 @@ class Dense(Recipe):
 
     def lengthened(self, length: int) -> Dense:
         """Return the same recipe with so many steps on all data, or so many epochs where there is a sampler."""
-        if self.sampler is not None:
+        if self.sampler is not None and self.steps is None:
             return self.with_options(epochs=length)
         return self.with_options(steps=length, epochs=Recipe.epochs)
 
@@ -80,14 +105,17 @@ class Dense(Recipe):
 
     def timetable(self, n: int) -> list[Slot]:
         """All data every epoch, all data for `steps` steps, or a warm-up and then the sampler's subsets."""
-        if self.steps is not None:
-            return fixed_steps(n, self.steps, self.batch_size)
-        if self.fraction is None:
-            return everything(n, self.epochs)
-        warmup = default_warmup(self.epochs, self.fraction) if self.warmup is None else self.warmup
         sampler = self.make_sampler()
-        assert sampler is not None
-        k = size_of(self.fraction, n)
+        k = n if self.fraction is None else size_of(self.fraction, n)
+        if self.steps is not None:
+            slots = fixed_steps(k, self.steps, self.batch_size)
+            return [replace(s, draws=sampler is not None and sampler.due(epoch)) for epoch, s in enumerate(slots)]
+        if sampler is None:
+            return everything(n, self.epochs)
+        if self.warmup is not None:
+            warmup = self.warmup
+        else:
+            warmup = 0 if self.fraction is None else default_warmup(self.epochs, self.fraction)
         slots = subsets(n, k, epochs=self.epochs, warmup=warmup, every=1, timing=self.selection_timing)
         start = next(epoch for epoch, slot in enumerate(slots) if slot.draws)
         return [Slot(slot.size, slot.draws and sampler.due(epoch - start)) for epoch, slot in enumerate(slots)]
@@ -111,14 +139,47 @@ class Dense(Recipe):
             slot = slots[epoch]
             trainer.set_lr(epoch)
             if sampler is not None and slot.draws and state.drawn < epoch:
-                rows, source = data.train.rows, run.generator("sample", epoch)
-                drawn = sampler.sample(rows, slot.size, generator=source, targets=data.train.targets_of(rows))
-                state.replace(drawn, epoch)
-                watch.selection(epoch, drawn)
+                self.draw(sampler, trainer, data, state, slot.size, epoch, len(slots))
+                watch.selection(epoch, state.subset)
                 run.save()
             trainer.meter.start(run.step)
             if slot.size:
                 purpose = self.purpose_of(slot, state.drawn >= 0)
-                trainer.train_epoch(state.subset, epoch, stop=slot.stop, purpose=purpose)
+                subset = state.subset.raw() if self.bounded else state.subset
+                trainer.train_epoch(subset, epoch, stop=slot.stop, purpose=purpose)
             watch.epoch(epoch, len(slots), trainer.epoch_lr(epoch))
         return state.subset
+
+    def draw(
+        self, sampler: EpochSampler, trainer: Trainer, data: Data, state: Coreset, k: int, epoch: int, epochs: int
+    ) -> None:
+        """Let the sampler choose what the coming epochs train on, with what it needs to know."""
+        rows = data.train.rows
+        offered = {
+            "history": None if trainer.recorder is None else trainer.recorder.history,
+            "subset": state.subset if state.drawn >= 0 else None,
+            "epoch": epoch,
+            "epochs": epochs,
+        }
+        drawn = sampler.sample(
+            rows,
+            k,
+            generator=trainer.run.generator("sample", epoch),
+            targets=data.train.targets_of(rows),
+            **{name: offered[name] for name in needs_of(sampler)},
+        )
+        state.replace(drawn, epoch)
+
+
+OFFERED = frozenset({"history", "subset", "epoch", "epochs"})
+"""What a sampler may need."""
+
+
+def needs_of(sampler: EpochSampler | None) -> frozenset[str]:
+    """Return which parts of OFFERED a sampler asks for."""
+    return frozenset(getattr(sampler, "needs", ()))
+
+
+def is_free(sampler: EpochSampler | None) -> bool:
+    """Tell whether a sampler settles itself how many samples it takes."""
+    return bool(getattr(sampler, "free", False))

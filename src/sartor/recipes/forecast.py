@@ -20,6 +20,7 @@ from sartor.data.pool import Pool
 from sartor.errors import ConfigError
 from sartor.precision import arithmetic, gains, pick_precision
 from sartor.randomness import generator
+from sartor.recipes.supplies import parts_scanned
 from sartor.recipes.timetable import count_steps
 from sartor.scanning import FORWARD_PARTS, scan
 from sartor.scanning import forward as call
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Counts of a run to be: FLOPs by purpose (2 per multiply-add, masked ones theoretical), samples, steps."""
+    """Counts of a run to be: FLOPs by purpose (2 per multiply-add, masked ones theoretical), samples, steps.
+
+    `trained` are samples passed forward and backward, `scanned` forward only. Where they are `bounded`, sizes of epochs
+    are settled while training: samples, steps and FLOPs are the most that there can be.
+    """
 
     n: int
     k: int
@@ -43,6 +48,7 @@ class Forecast:
     parameters: int
     kept_weights: int
     flops_by_purpose: dict[str, float]
+    bounded: bool = False
 
     @property
     def flops(self) -> float:
@@ -79,7 +85,7 @@ def selector_arithmetic(recipe: Recipe, model: nn.Module, pool: Pool) -> Choosin
     count = getattr(selector, "arithmetic", None)
     if selector is None or count is None:
         return nothing
-    needs = selector.needs & FORWARD_PARTS
+    needs = parts_scanned(selector) & FORWARD_PARTS | ({"logits"} if "members" in selector.needs else frozenset())
     first, head = pool.only(pool.rows[:1]), getattr(recipe, "head", None)
     seen = scan(model, first, needs=needs, head=head, precision=recipe.scoring)
     classes, features = (seen.parts[part].shape[1] if seen.has(part) else 0 for part in ("logits", "features"))
@@ -95,36 +101,47 @@ def forecast(
     choosing: Choosing = nothing,
     parameters: int = 0,
     removed: int = 0,
+    held: int = 0,
 ) -> Forecast:
-    """Add up what a recipe does on a training pool of n samples; equals the ledger of the run."""
+    """Add up what a recipe does on a training pool of n samples and `held` held-out ones.
+
+    Equals the ledger of the run; where the recipe is `bounded`, it is the most that this can be.
+    """
     slots = recipe.timetable(n)
     pruner = recipe.make_pruner()
     total_steps = count_steps(slots, recipe.batch_size)
-    scans_all, scans_subset = recipe.selection_passes()
     forward = flops.masked(densities)
     passes = 1 if pruner is None else pruner.passes
     plain = passes * training_flops(flops, densities)
     dense = passes * training_flops(flops, densities, dense_gradient=True)
     costs: dict[str, float] = {}
-    step = trained = scanned = moved = 0
+    step = trained = scanned = moved = done = 0
     started = False
+
+    def charge(purpose: str, cost: float) -> None:
+        if cost:
+            costs[purpose] = costs.get(purpose, 0.0) + cost
+
     for slot in slots:
         started = started or slot.draws
-        if slot.draws and scans_all:
-            costs["select"] = costs.get("select", 0.0) + n * forward
-            scanned += n
-        if slot.draws and (own := choosing(n, slot.size)):
-            costs["select"] = costs.get("select", 0.0) + own
-        if slot.draws and scans_subset:
-            costs["preserve"] = costs.get("preserve", 0.0) + slot.size * forward
-            scanned += slot.size
+        if slot.draws:
+            looks = recipe.looks(n, held=held, size=slot.size, done=done)
+            gradients = looks.backward * training_flops(flops, densities, dense_gradient=True)
+            charge("select", looks.forward * forward + gradients + choosing(n, slot.size))
+            charge("preserve", looks.subset * forward)
+            scanned += looks.forward + looks.subset
+            trained += looks.backward
         purpose = recipe.purpose_of(slot, started)
         for size in even_sizes(slot.size, recipe.batch_size)[: slot.steps(recipe.batch_size)] if slot.size else []:
             moves = pruner is not None and pruner.moves(step, total_steps)
-            costs[purpose] = costs.get(purpose, 0.0) + size * (dense if moves else plain)
+            charge(purpose, size * (dense if moves else plain))
             step += 1
             trained += size
             moved += moves
+        if slot.size and recipe.recording == "epoch":
+            charge("record", n * forward)
+            scanned += n
+        done += slot.size > 0
     return Forecast(
         n=n,
         k=min(slot.size for slot in slots if slot.size),
@@ -137,6 +154,7 @@ def forecast(
         parameters=parameters,
         kept_weights=parameters - removed,
         flops_by_purpose=costs,
+        bounded=recipe.bounded,
     )
 
 
@@ -148,15 +166,19 @@ def match_cost(
     target: float,
     *,
     choosing: Choosing = nothing,
+    held: int = 0,
 ) -> Recipe:
     """Return the recipe whose length brings its total FLOPs nearest to `target`.
 
     The length is what `recipe.lengthened` sets: epochs, or optimiser steps for all data without a pruner.
-    Raises: ConfigError: when even the shortest run costs more than twice the target.
+    Raises: ConfigError: when even the shortest run costs more than twice the target, or for a recipe whose cost is not
+        known before it has run.
     """
+    if recipe.bounded:
+        raise unknown_cost(recipe)
 
     def cost(length: int) -> float:
-        return forecast(recipe.lengthened(length), n, flops, densities, choosing=choosing).flops
+        return forecast(recipe.lengthened(length), n, flops, densities, choosing=choosing, held=held).flops
 
     low = high = recipe.fewest_epochs
     if cost(low) > 2 * target:
@@ -170,6 +192,14 @@ def match_cost(
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle) < target else (low, middle)
     return recipe.lengthened(min((low, high), key=lambda length: abs(cost(length) - target)))
+
+
+def unknown_cost(recipe: Recipe) -> ConfigError:
+    """Make the error of a recipe that cannot be matched."""
+    return ConfigError(
+        f"the cost of {getattr(recipe, 'sampler', recipe.name)} depends on the losses of the training and is not known "
+        "before; compare it at equal epochs, where its FLOPs stand beside its accuracy."
+    )
 
 
 def seconds_per_sample(recipe: Recipe, model: nn.Module, pool: Pool, *, repeats: int = 5) -> float:

@@ -16,6 +16,7 @@ from sartor.data.pool import LabelNoise, Pool
 from sartor.digest import digest
 from sartor.errors import ResumeError, TrainingError
 from sartor.files import read_json
+from sartor.history import History
 from sartor.prune.masks import Masks
 from sartor.prune.scope import prunable
 from sartor.recipes.setup import Data
@@ -23,6 +24,8 @@ from sartor.recipes.state import Coreset
 from sartor.run import Run
 from sartor.train import Trainer
 from sartor.types import Subset
+
+HISTORY = "history.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Result:
     subset: Subset
     metrics: list[dict[str, Any]]
     results: dict[str, Any]
+    history: History | None = None
+    """What became of each sample; None where nothing recorded it."""
 
     @property
     def test_accuracy(self) -> float | None:
@@ -169,6 +174,9 @@ def conclude(
     run.write("model.safetensors", save(state))
     if masks is not None:
         run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
+    history = None if trainer.recorder is None else trainer.recorder.history
+    if history is not None:
+        run.write(HISTORY, save(history.state_dict()))
     run.write("ledger.json", ledger.to_json())
     evaluated = [line for line in run.metrics if "test_accuracy" in line]
     parameters = sum(p.numel() for p in model.parameters())
@@ -207,7 +215,7 @@ def conclude(
     }
     results = run.world.broadcast(results)
     run.finish(results)
-    return Result(model.eval(), masks, subset, run.metrics, results)
+    return Result(model.eval(), masks, subset, run.metrics, results, history)
 
 
 def refuse_divergence(model: nn.Module, last: dict[str, Any]) -> None:
@@ -229,7 +237,8 @@ def recall(folder: Path, run: Run, model: nn.Module, data: Data) -> Result:
     Raises: ResumeError: where they are not those that its results tell.
     """
     selected = last_selection(run)
-    state, kept, chosen = run.world.broadcast(read_back(folder, selected) if run.world.first else ({}, None, None))
+    nothing: ReadBack = ({}, None, None, None)
+    state, kept, chosen, tables = run.world.broadcast(read_back(folder, selected) if run.world.first else nothing)
     model.load_state_dict(state)
     masks = None if kept is None else Masks(model, kept)
     subset = Subset.of(data.train.rows)
@@ -245,7 +254,8 @@ def recall(folder: Path, run: Run, model: nn.Module, data: Data) -> Result:
             f"the {wrong[0]} in {folder} are not those of its results.json; restore them from a copy, or delete "
             "results.json to train again."
         )
-    return Result(model.eval(), masks, subset, run.metrics, run.results)
+    history = None if tables is None else History.from_tables(tables)
+    return Result(model.eval(), masks, subset, run.metrics, run.results, history)
 
 
 def last_selection(run: Run) -> int | None:
@@ -258,15 +268,17 @@ def subset_file(epoch: int) -> str:
     return f"subsets/epoch-{epoch:04d}.json"
 
 
-def read_back(
-    folder: Path, selected: int | None
-) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, dict[str, Any] | None]:
-    """Read a finished run's weights, its masks (if it has any), and its last selection (if there was one)."""
-    masks = folder / "masks.safetensors"
+ReadBack = tuple[dict[str, Tensor], dict[str, Tensor] | None, dict[str, Any] | None, dict[str, Tensor] | None]
+
+
+def read_back(folder: Path, selected: int | None) -> ReadBack:
+    """Read a finished run's weights, and, as far as there are such, its masks, its last selection, its history."""
+    masks, history = folder / "masks.safetensors", folder / HISTORY
     return (
         load_file(folder / "model.safetensors"),
         load_file(masks) if masks.exists() else None,
         None if selected is None else read_json(folder / subset_file(selected)),
+        load_file(history) if history.exists() else None,
     )
 
 

@@ -35,8 +35,9 @@ from sartor.recipes.setup import (
     prepare_data,
     prepare_trainer,
 )
-from sartor.recipes.timetable import Slot
+from sartor.recipes.timetable import Looks, Slot
 from sartor.recipes.training import training_options
+from sartor.recording import RECORDS
 from sartor.run import Run
 from sartor.schedules import SCHEDULES
 from sartor.train import Trainer
@@ -93,6 +94,9 @@ class Recipe(ABC):
     gain by it. Evaluations are always fp32."""
     scoring: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the passes that choose samples and store logits."""
+    record: Literal["none", "batch", "epoch"] = "none"
+    """Keep a history of every sample in the run folder: batch looks at mini-batches as they are trained, epoch at all
+    training samples after each epoch, by a pass that is charged. What selects by the history has batch without it."""
     channels_last: bool = True
     """Keep images and convolution weights channels last: the same numbers up to rounding, faster."""
     seed: int = 0
@@ -131,6 +135,7 @@ class Recipe(ABC):
         check_choice("noise_kind", self.noise_kind, ("other", "any"))
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("scoring", self.scoring, PRECISIONS)
+        check_choice("record", self.record, RECORDS)
 
     @abstractmethod
     def timetable(self, n: int) -> list[Slot]:
@@ -167,9 +172,23 @@ class Recipe(ABC):
         """Make the pruner; None where the network stays dense."""
         return None
 
-    def selection_passes(self) -> tuple[bool, bool]:
-        """Tell whether a selection runs the network over all data, and whether over the subset once more."""
-        return False, False
+    def looks(self, n: int, *, held: int, size: int, done: int) -> Looks:
+        """Count the samples that a selection passes through the network.
+
+        `n` is the size of the training pool, `held` that of the hold-out, `size` that of the subset, `done` how many
+        epochs have trained before it.
+        """
+        return Looks()
+
+    @property
+    def recording(self) -> str:
+        """How the history is recorded: none, batch or epoch."""
+        return self.record
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the timetable has the largest sizes that epochs may have, for the training itself settles them."""
+        return False
 
     def purpose_of(self, slot: Slot, started: bool) -> str:
         """Name the ledger's purpose for an epoch's training; `started` = a subset has been drawn."""

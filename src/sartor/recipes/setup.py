@@ -17,11 +17,13 @@ from sartor.data.noise import corrupt
 from sartor.data.pool import Pool, as_pool
 from sartor.data.split import hold_out
 from sartor.errors import ConfigError, DataError, SartorError
+from sartor.history import History
 from sartor.memory import shortage
 from sartor.models.shapes import shape_of
 from sartor.precision import arithmetic, gains, has_bf16, pick_precision
 from sartor.recipes.optimizing import make_optimizer
 from sartor.recipes.timetable import count_steps
+from sartor.recording import Recorder
 from sartor.run import Run
 from sartor.scanning import forward
 from sartor.schedules import Schedule
@@ -214,6 +216,9 @@ def prepare_trainer(
     if masks is not None:
         run.track("masks", masks)
     run.track("optimizer", optimizer)
+    recorder = None
+    if recipe.recording != "none":
+        recorder = Recorder(run.track("history", History(data.train.rows)), recipe.recording, run.world)
     trainer = Trainer(
         run=run,
         model=model,
@@ -240,5 +245,7 @@ def prepare_trainer(
         weighting=recipe.weighting,
         precision=pick_precision(recipe.precision, device, gaining),
         scoring=pick_precision(recipe.scoring, device, gaining),
+        recorder=recorder,
+        planned=[slot.steps(recipe.batch_size) for slot in slots] if recipe.bounded else (),
     )
     return run.track("trainer", trainer)

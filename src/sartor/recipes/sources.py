@@ -107,6 +107,8 @@ class Trained:
     workers: int = 0
     precision: str = "auto"
     channels_last: bool = True
+    committee: tuple[nn.Module, ...] = ()
+    """Further networks, for selectors that ask several."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -124,6 +126,8 @@ class Trained:
         if part in COMPUTED_PARTS and self.model is None:
             return "nothing brings without a network; give --run, or --model and --weights"
         if part == "members":
+            if self.committee:
+                return None
             drawn = getattr(selector, "members_from", "dropout") == "dropout"
             return None if drawn else "are snapshots of a training and unknown here; give --embeddings with members"
         reasons = {
@@ -146,7 +150,7 @@ class Trained:
         needs = selector.needs | ({"targets"} if len(self.pool.labelled_rows()) == len(self.pool) else frozenset())
         network = self.model if self.model is not None and needs & COMPUTED_PARTS else nn.Identity()
         handle = network.register_forward_hook(functools.partial(passed, heard))
-        passes = getattr(selector, "members_count", 0) if "members" in needs else 0
+        passes = getattr(selector, "members_count", 0) if "members" in needs and not self.committee else 0
         runs = bool(needs & COMPUTED_PARTS)
         example = self.pool.gather(self.pool.rows[:1], self.device)
         flops = count_flops(network, example).masked(self.densities) if runs else 0.0
@@ -164,6 +168,7 @@ class Trained:
                     validation=self.validation,
                     history=self.history,
                     dropout_passes=passes,
+                    committee=self.committee if "members" in needs else (),
                     seed=seed,
                     channels_last=self.channels_last,
                     precision=self.precision,
@@ -172,7 +177,8 @@ class Trained:
         finally:
             handle.remove()
         if runs:  # a backward pass, for the norms of gradients, is two forward ones
-            forward, trained = self.looked_at(needs, passes), len(self.pool) * ("gradient_norms" in needs)
+            members = passes or (len(self.committee) if "members" in needs else 0)
+            forward, trained = self.looked_at(needs, members), len(self.pool) * ("gradient_norms" in needs)
             ledger.charge("scan", forward=forward, trained=trained, flops=(forward + 3 * trained) * flops)
         return seen
 

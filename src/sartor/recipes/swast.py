@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import ClassVar, Literal
 
 from torch import nn
 
 from sartor.errors import ConfigError, SelectionError, check_choice, check_range
-from sartor.head import needs_linear_head, no_linear_head
 from sartor.losses import REDUCTIONS, correct
 from sartor.randomness import generator
 from sartor.ranking import size_of
@@ -19,9 +18,10 @@ from sartor.recipes.outcome import Watch
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data
 from sartor.recipes.state import Coreset, all_of, check_subset
-from sartor.recipes.timetable import TIMINGS, Slot, default_warmup, everything, subsets
+from sartor.recipes.supplies import Snapshots, check_supplies, follow_snapshots, look, looks_of, parts_scanned
+from sartor.recipes.timetable import TIMINGS, Looks, Slot, default_warmup, everything, subsets
 from sartor.registry import PRUNERS, RECIPES, SELECTORS, parse
-from sartor.scanning import FORWARD_PARTS, scan
+from sartor.scanning import FORWARD_PARTS
 from sartor.train import Preserved, Trainer
 from sartor.types import Pruner, Selector, Subset
 
@@ -154,11 +154,18 @@ class SWaST(Recipe):
         warmup = default_warmup(epochs, self.fraction) if self.warmup is None else self.warmup
         return subsets(n, k, epochs=epochs, warmup=warmup, every=self.every, timing=self.selection_timing)
 
-    def selection_passes(self) -> tuple[bool, bool]:
-        """A scan of all data where the selector looks at the network; else of the subset where it is preserved."""
+    def looks(self, n: int, *, held: int, size: int, done: int) -> Looks:
+        """What the selector needs; and the subset where it is preserved but its logits do not come with that."""
         selector = self.make_selector()
-        over_all = selector is not None and bool(selector.needs & FORWARD_PARTS)
-        return over_all, self.preserves != NONE and not over_all
+        looks = Looks() if selector is None else looks_of(selector, n, held=held, done=done)
+        brought = selector is not None and bool(parts_scanned(selector) & FORWARD_PARTS)
+        return looks if brought or self.preserves == NONE else replace(looks, subset=size)
+
+    @property
+    def recording(self) -> str:
+        """By mini-batches, where the selector reads the history and nothing else is asked for."""
+        selector = self.make_selector() if self.record == NONE else None
+        return "batch" if selector is not None and "history" in selector.needs else self.record
 
     def purpose_of(self, slot: Slot, started: bool) -> str:
         """Epochs on all data before the first selection are the warm-up."""
@@ -176,12 +183,8 @@ class SWaST(Recipe):
                     f"fraction {self.fraction:g} of {len(data.train)} samples is k = {k}, but {self.selector} needs a "
                     f"sample of each of the {classes} classes; use a larger --fraction."
                 )
-            if selector.needs & FORWARD_PARTS:
-                first = data.train.only(data.train.rows[:1])
-                needs = selector.needs & FORWARD_PARTS
-                seen = scan(model, first, needs=needs, head=self.head, precision=self.scoring)
-                if seen.bias is None and needs_linear_head(selector):
-                    raise no_linear_head()
+            slots = self.timetable(len(data.train))
+            check_supplies(selector, self.selector, model, data, slots, head=self.head, scoring=self.scoring)
         if pruner is not None:
             if self.variant != "whole" and "sparsity" not in parse(self.pruner)[1]:
                 check_classifier(model, data.train, head=self.head, variant=self.variant)
@@ -190,28 +193,43 @@ class SWaST(Recipe):
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
         """Run Algorithm 1; the lines in comments are those of its box."""
         run, slots = trainer.run, self.timetable(len(data.train))
+        snapshots = follow_snapshots(trainer, self.make_selector(), slots)
         state = watch.follow(Coreset(all_of(data.train)))  # l.2  X <- D, Z <- {}
         for epoch in run.epochs(len(slots), "train"):  # l.4
             slot = slots[epoch]
             trainer.set_lr(epoch)
             if slot.draws and state.drawn < epoch:  # l.5
-                self.select(trainer, data, state, slot.size, epoch, progress=(epoch + 1) / len(slots))  # l.6-8
+                progress = (epoch + 1) / len(slots)
+                self.select(trainer, data, state, snapshots, slot.size, epoch, progress=progress)  # l.6-8
                 watch.selection(epoch, state.subset)
                 run.save()
             trainer.meter.start(run.step)
             if slot.size:
                 purpose = self.purpose_of(slot, state.drawn >= 0)
                 trainer.train_epoch(state.subset, epoch, preserved=self.preserved(state), purpose=purpose)  # l.10-22
+                if snapshots is not None:
+                    snapshots.end(epoch, trainer)
             watch.epoch(epoch, len(slots), trainer.epoch_lr(epoch))
         return state.subset
 
-    def select(self, trainer: Trainer, data: Data, state: Coreset, k: int, epoch: int, *, progress: float) -> None:
+    def select(
+        self,
+        trainer: Trainer,
+        data: Data,
+        state: Coreset,
+        snapshots: Snapshots | None,
+        k: int,
+        epoch: int,
+        *,
+        progress: float,
+    ) -> None:
         """Choose the coreset, X <- S(D, theta, alpha), and store its logits, Z <- f_theta(X)."""
         selector, pool, seen = self.make_selector(), data.train, None
         subset = all_of(pool)
         if selector is not None:
-            stored = {"logits"} if selector.needs & FORWARD_PARTS and self.preserves != NONE else set()
-            seen = trainer.scan(pool, selector.needs | stored, purpose="select", progress=progress, head=self.head)
+            stored = bool(parts_scanned(selector) & FORWARD_PARTS) and self.preserves != NONE
+            also = frozenset({"logits"} if stored else ())
+            seen = look(trainer, selector, data, snapshots, also=also, epoch=epoch, progress=progress, head=self.head)
             with trainer.ledger.timed("select"):
                 subset = selector.select(seen, k, generator=trainer.run.generator("select", epoch))
             trainer.ledger.charge("select", flops=subset.flops)

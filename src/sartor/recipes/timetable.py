@@ -28,6 +28,18 @@ class Slot:
         return whole if self.stop is None else min(whole, self.stop)
 
 
+@dataclass(frozen=True)
+class Looks:
+    """Samples that one selection passes through the network.
+
+    `forward` only, `backward` too (gradients of single samples), and those of the chosen `subset` once more.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    subset: int = 0
+
+
 def count_steps(slots: Iterable[Slot], batch_size: int) -> int:
     """Return the number of optimiser steps of a timetable."""
     return sum(slot.steps(batch_size) for slot in slots)

@@ -33,6 +33,11 @@ _KNOWN = {
         "#d55e00", "X", "joint: a chosen coreset, pruned backbone and classifier, state preservation"
     ),
 }
+_WORDS = {
+    "infobatch": "all weights, and all samples but a random share of the easy ones in each epoch (InfoBatch)",
+    "sieve": "a coreset of which what is learnt best makes room for unused samples, all weights",
+}
+"""Arms that have no colour of their own."""
 _FURTHER = ("#9b6bd3", "#7a9a01", "#00a5b5", "#c2506e", "#6c7fb0", "#b58b00")
 _ADDITIONS = {"preserve": "with state preservation"}
 
@@ -76,7 +81,7 @@ def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
     styles = {}
     for arm in arms:
         base, addition, options = parts_of(arm)
-        style = _KNOWN.get(base, ArmStyle("", "o", base))
+        style = _KNOWN.get(base, ArmStyle("", "o", _WORDS.get(base, base)))
         if addition:
             text = _ADDITIONS.get(addition, f"with {addition}")
             style = replace(style, text=f"{style.text}, {text}", hollow=True)

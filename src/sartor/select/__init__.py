@@ -10,11 +10,13 @@ from sartor.select.dual import DUAL as DUAL
 from sartor.select.forgetting import Forgetting as Forgetting
 from sartor.select.gradmatch import GradMatch as GradMatch
 from sartor.select.grand import GraNd as GraNd
+from sartor.select.infobatch import InfoBatch as InfoBatch
 from sartor.select.moderate import Moderate as Moderate
 from sartor.select.random import Random as Random
 from sartor.select.samplers import Redraw as Redraw
 from sartor.select.scores import EL2N as EL2N
 from sartor.select.scores import Loss as Loss
+from sartor.select.sieve import Sieve as Sieve
 from sartor.select.uncertainty import Entropy as Entropy
 from sartor.select.uncertainty import LeastConfidence as LeastConfidence
 from sartor.select.uncertainty import Margin as Margin

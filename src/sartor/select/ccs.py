@@ -87,7 +87,7 @@ class CCS:
 
     def __getattr__(self, name: str) -> Any:
         """Pass on what the score asks of the network and its members."""
-        if name in ("needs_linear_head", "members_from", "members_count"):
+        if name in ("needs_linear_head", "members_from", "members_count", "least_visits"):
             return getattr(scorer(self.score), name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

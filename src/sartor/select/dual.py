@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -70,6 +71,8 @@ class DUAL:
     samples as k shrinks, the later the larger `c_d`; without it the k highest scores are kept. `balanced` does either
     within each class. Needs 10 visits of every sample.
     """
+
+    least_visits: ClassVar[int] = WINDOW
 
     beta: bool = True
     c_d: float = 4.0
