@@ -62,7 +62,17 @@ APART = ({"select"}, {"prune", "fuse"})
 SEEDED = {"sartor.models.build", "sartor.randomness"}
 """Initial weights and dropout draw from torch's global state: forked, seeded, and given back."""
 WITHOUT_TORCH = ("sartor", "sartor.errors", "sartor.registry", "sartor.version", "sartor.files", "sartor.cli.main")
-COMMANDS = ("train swast", "train dense", "compare", "report", "data get", "data list", "inspect", "select", "study selectors")
+COMMANDS = (
+    "train swast",
+    "train dense",
+    "compare",
+    "report",
+    "data get",
+    "data list",
+    "inspect",
+    "select",
+    "study selectors",
+)
 
 
 def modules() -> dict[str, Path]:
