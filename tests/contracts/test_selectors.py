@@ -45,14 +45,6 @@ SPECS = [
     "grand(layers=all, balanced=True)",
     "bald(passes=3, balanced=True)",
     "alse(score=variation-ratio)",
-    "facility-location(metric=euclidean, balanced=True)",
-    "facility-location(greedy=stochastic, memory=0)",
-    "graph-cut(metric=euclidean, lam=2, balanced=True)",
-    "craig(greedy=stochastic)",
-    "craig(per=batch, batch_size=8)",
-    "craig(per=all, memory=0)",
-    "glister(greedy=greedy, step=0.1)",
-    "glister(greedy=stochastic, eps=0.1)",
 ]
 every = pytest.mark.parametrize("spec", SPECS)
 

@@ -81,8 +81,12 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("options", [{"pruner": "rigl(every=3)"}, {"pruner": "none", "preserve": "complete"}])
-@pytest.mark.parametrize("selector", KINDS)
+SPARSE, DENSE = {"pruner": "rigl(every=3)"}, {"pruner": "none", "preserve": "complete"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "options"), [(kind, (SPARSE, DENSE)[place % 2]) for place, kind in enumerate([*KINDS, KINDS[-1]])]
+)
 def test_the_ledger_is_the_forecast_whatever_a_selector_needs(splits, selector, options):
     recipe = SWaST(**QUICK, selector=selector, record="epoch", **options)
     results, cost = fit(splits, recipe).results, Forecaster(splits, MODEL)(recipe)

@@ -79,7 +79,7 @@ def test_a_case_by_hand():
         assert sum(weights[row] for row in weights.keys() & {1, 7, 10}) == pytest.approx(3)
 
 
-@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("ratio", [0.3, 0.5])
 def test_the_expected_sum_of_weighted_gradients_is_that_of_all_samples(ratio):
     """Over many draws, of 7 easy samples of which no whole number can be left out in each."""
     torch.manual_seed(0)
@@ -93,7 +93,7 @@ def test_the_expected_sum_of_weighted_gradients_is_that_of_all_samples(ratio):
     gradients = torch.stack(each).double()
     losses = [0.1] * 7 + [3.0] * 5
     sampler, history, rows, stream = InfoBatch(ratio=ratio), with_losses(losses), torch.arange(12), source(3)
-    draws = 4000
+    draws = 1500
     sums = torch.zeros(draws, gradients.shape[1], dtype=torch.float64)
     for i in range(draws):
         subset = sampler.sample(rows, 12, generator=stream, history=history, epoch=1, epochs=100)

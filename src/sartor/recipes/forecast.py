@@ -6,7 +6,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,22 @@ class Forecast:
         return per_sample * (self.trained + self.scanned / 3)
 
 
+@dataclass
+class Tally:
+    """What has been added up so far; a purpose without FLOPs is not named."""
+
+    flops: dict[str, float] = field(default_factory=dict)
+    trained: int = 0
+    scanned: int = 0
+
+    def charge(self, purpose: str, flops: float, *, trained: int = 0, scanned: int = 0) -> None:
+        """Add to what `purpose` costs, and to the samples."""
+        if flops:
+            self.flops[purpose] = self.flops.get(purpose, 0.0) + flops
+        self.trained += trained
+        self.scanned += scanned
+
+
 def mask_densities(recipe: Recipe, model: nn.Module) -> tuple[dict[str, float], int]:
     """Return the density of each masked parameter and the number of weights that masks remove."""
     pruner = recipe.make_pruner()
@@ -107,53 +123,40 @@ def forecast(
 
     Equals the ledger of the run; where the recipe is `bounded`, it is the most that this can be.
     """
-    slots = recipe.timetable(n)
-    pruner = recipe.make_pruner()
-    total_steps = count_steps(slots, recipe.batch_size)
-    forward = flops.masked(densities)
+    slots, recording = recipe.timetable(n), recipe.recording
+    total_steps, pruner = count_steps(slots, recipe.batch_size), recipe.make_pruner()
     passes = 1 if pruner is None else pruner.passes
-    plain = passes * training_flops(flops, densities)
-    dense = passes * training_flops(flops, densities, dense_gradient=True)
-    costs: dict[str, float] = {}
-    step = trained = scanned = moved = done = 0
-    started = False
-
-    def charge(purpose: str, cost: float) -> None:
-        if cost:
-            costs[purpose] = costs.get(purpose, 0.0) + cost
-
+    forward, plain = flops.masked(densities), training_flops(flops, densities)
+    dense = training_flops(flops, densities, dense_gradient=True)
+    tally, started = Tally(), False
+    step = moved = done = 0
     for slot in slots:
         started = started or slot.draws
         if slot.draws:
-            looks = recipe.looks(n, held=held, size=slot.size, done=done)
-            gradients = looks.backward * training_flops(flops, densities, dense_gradient=True)
-            charge("select", looks.forward * forward + gradients + choosing(n, slot.size))
-            charge("preserve", looks.subset * forward)
-            scanned += looks.forward + looks.subset
-            trained += looks.backward
+            looks, own = recipe.looks(n, held=held, size=slot.size, done=done), choosing(n, slot.size)
+            tally.charge("select", looks.forward * forward, scanned=looks.forward)
+            tally.charge("select", looks.backward * dense + own, trained=looks.backward)
+            tally.charge("preserve", looks.subset * forward, scanned=looks.subset)
         purpose = recipe.purpose_of(slot, started)
         for size in even_sizes(slot.size, recipe.batch_size)[: slot.steps(recipe.batch_size)] if slot.size else []:
             moves = pruner is not None and pruner.moves(step, total_steps)
-            charge(purpose, size * (dense if moves else plain))
-            step += 1
-            trained += size
-            moved += moves
-        if slot.size and recipe.recording == "epoch":
-            charge("record", n * forward)
-            scanned += n
+            tally.charge(purpose, size * passes * (dense if moves else plain), trained=size)
+            step, moved = step + 1, moved + moves
+        if slot.size and recording == "epoch":
+            tally.charge("record", n * forward, scanned=n)
         done += slot.size > 0
     return Forecast(
         n=n,
         k=min(slot.size for slot in slots if slot.size),
         epochs=len(slots),
         steps=total_steps,
-        trained=trained,
-        scanned=scanned,
+        trained=tally.trained,
+        scanned=tally.scanned,
         selections=sum(slot.draws for slot in slots),
         moves=moved,
         parameters=parameters,
         kept_weights=parameters - removed,
-        flops_by_purpose=costs,
+        flops_by_purpose=tally.flops,
         bounded=recipe.bounded,
     )
 

@@ -171,8 +171,15 @@ def check_supplies(
         )
     if "history" in selector.needs:
         check_visits(selector, name, slots)
+    seen = glance(selector, model, data, head=head, scoring=scoring)
+    if seen.bias is None and needs_linear_head(selector):
+        raise no_linear_head()
+
+
+def glance(selector: Selector, model: nn.Module, data: Data, *, head: str | None, scoring: str) -> Scan:
+    """Scan one sample, and one that is held out, for all that a selector needs but earlier snapshots."""
     first = data.train.only(data.train.rows[:1])
-    seen = scan(
+    return scan(
         model,
         first,
         needs=parts_scanned(selector),
@@ -182,10 +189,8 @@ def check_supplies(
         lr=0.0,
         validation=None if data.validation is None else data.validation.only(data.validation.rows[:1]),
         history=History(first.rows),
-        dropout_passes=1 if source == "dropout" else 0,
+        dropout_passes=1 if members_of(selector)[0] == "dropout" else 0,
     )
-    if seen.bias is None and needs_linear_head(selector):
-        raise no_linear_head()
 
 
 def check_visits(selector: Selector, name: str, slots: Sequence[Slot]) -> None:
