@@ -249,7 +249,7 @@ def test_dense_refuses_options_without_effect() -> None:
         {"fraction": 0.1},
         {"warmup": 2},
         {"steps": 5, "epochs": 7},
-        {"steps": 5, "sampler": "redraw", "fraction": 0.1},
+        {"steps": 5, "sampler": "redraw", "fraction": 0.1, "warmup": 2},
     ):
         with pytest.raises(ConfigError):
             Dense(**options)
