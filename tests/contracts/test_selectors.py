@@ -45,6 +45,14 @@ SPECS = [
     "grand(layers=all, balanced=True)",
     "bald(passes=3, balanced=True)",
     "alse(score=variation-ratio)",
+    "facility-location(metric=euclidean, balanced=True)",
+    "facility-location(greedy=stochastic, memory=0)",
+    "graph-cut(metric=euclidean, lam=2, balanced=True)",
+    "craig(greedy=stochastic)",
+    "craig(per=batch, batch_size=8)",
+    "craig(per=all, memory=0)",
+    "glister(greedy=greedy, step=0.1)",
+    "glister(greedy=stochastic, eps=0.1)",
 ]
 every = pytest.mark.parametrize("spec", SPECS)
 
@@ -182,6 +190,7 @@ def test_unlabelled_samples_are_an_error_where_labels_are_needed(spec):
     selector = SELECTORS.build(spec)
     pool = Pool.from_arrays(torch.randn(N, 4))
     given = {"progress": 0.5, "history": history_of(pool.rows), "committee": [nn.Linear(4, CLASSES) for _ in range(2)]}
+    given |= {"lr": 0.1, "validation": pool}
     if selector.needs & {"targets", "gradient_norms"}:
         with pytest.raises(SelectionError, match="the pool has no targets"):
             scan(nn.Linear(4, CLASSES), pool, needs=selector.needs, **given)

@@ -6,10 +6,14 @@ from sartor.select.aum import AUM as AUM
 from sartor.select.ccs import CCS as CCS
 from sartor.select.committee import ALSE as ALSE
 from sartor.select.committee import BALD as BALD
+from sartor.select.craig import CRAIG as CRAIG
 from sartor.select.dual import DUAL as DUAL
+from sartor.select.facility import FacilityLocation as FacilityLocation
 from sartor.select.forgetting import Forgetting as Forgetting
+from sartor.select.glister import GLISTER as GLISTER
 from sartor.select.gradmatch import GradMatch as GradMatch
 from sartor.select.grand import GraNd as GraNd
+from sartor.select.graph_cut import GraphCut as GraphCut
 from sartor.select.infobatch import InfoBatch as InfoBatch
 from sartor.select.moderate import Moderate as Moderate
 from sartor.select.random import Random as Random
