@@ -57,6 +57,7 @@ SPECS = [
     "k-center(start=random)",
     "k-center(start=labelled)",
     "herding(balanced=False)",
+    "badge(start=random)",
 ]
 every = pytest.mark.parametrize("spec", SPECS)
 
