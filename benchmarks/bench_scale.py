@@ -27,6 +27,8 @@ from sartor.seen import Scan
 SCORES = ("least-confidence", "margin", "entropy", "el2n", "loss", "grand")
 BY_CLASS = ("gradmatch", "craig", "k-center(balanced=True)", "herding", "moderate(balanced=True)")
 BLOCK = 16384
+HELD = 5000
+"""About so many samples stand for a hold-out, where one is needed; here they are some of the pool's own."""
 
 
 def make(folder: Path, n: int, classes: int, features: int) -> None:
@@ -48,11 +50,14 @@ def make(folder: Path, n: int, classes: int, features: int) -> None:
 
 
 def mapped(folder: Path) -> Scan:
-    return Scan.from_arrays(
-        logits=np.load(folder / "logits.npy", mmap_mode="r"),
-        features=np.load(folder / "features.npy", mmap_mode="r"),
-        targets=np.load(folder / "targets.npy"),
-    )
+    arrays = {
+        "logits": np.load(folder / "logits.npy", mmap_mode="r"),
+        "features": np.load(folder / "features.npy", mmap_mode="r"),
+        "targets": np.load(folder / "targets.npy"),
+    }
+    held = slice(0, None, max(1, len(arrays["targets"]) // HELD))
+    beside = Scan.from_arrays(**{name: np.array(array[held]) for name, array in arrays.items()})
+    return Scan.from_arrays(**arrays, validation=beside, lr=0.1)
 
 
 def anonymous() -> int:
@@ -98,7 +103,7 @@ def main() -> None:
         n, classes, features = 1_281_167, 1000, 2048
     if options.quick:
         n, classes, features = 2000, 10, 32
-    known = [name for name in SELECTORS if SELECTORS.build(name).needs <= {"logits", "features", "targets"}]
+    known = [name for name in SELECTORS if SELECTORS.build(name).needs <= {"logits", "features", "targets", "validation", "lr"}]
     if options.imagenet:
         known = [spec for spec in (*SCORES, *BY_CLASS) if spec.partition("(")[0] in known]
     specs = options.selectors or known

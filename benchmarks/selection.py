@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from bench_craig import in_place, plain, value
 from bench_gradmatch import built_gradients, many_classes, naive, one_class
-from bench_kcenter import made_up, one_product_a_step
+from bench_kcenter import made, one_product_a_step
 from torch import Tensor
 
 from sartor.data.pool import Pool
@@ -83,7 +83,7 @@ def craig(n: int, c: int, d: int, k: int, repeats: int) -> str:
 
 
 def k_center(n: int, d: int, k: int, repeats: int) -> str:
-    features = made_up(n, d)
+    features = made(n, d)
     slow, fast, theirs, ours = alternating(
         repeats,
         lambda: one_product_a_step(features, k, first=0),
@@ -155,6 +155,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     r, quick = options.repeats, options.quick
+    if quick:
+        print("small cases: the wanted ratios are those of the large ones")
     print(HEADS)
     print(gradmatch(*((400, 10, 64, 40) if quick else (5000, 10, 512, 500)), r), flush=True)
     print(craig(*((400, 10, 64, 40) if quick else (5000, 10, 512, 500)), r), flush=True)

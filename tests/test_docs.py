@@ -322,8 +322,17 @@ def test_the_demo_runs_with_its_smallest_setting(folder: Path, capsys: pytest.Ca
     assert (folder / "runs" / "demo" / "report.html").exists()
 
 
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("program", BENCHMARKS, ids=name_of)
+def test_a_benchmark_finds_what_it_imports(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(program.parent)
+    runpy.run_path(str(program), run_name="imported")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("program", sorted((ROOT / "benchmarks").glob("bench_*.py")), ids=name_of)
+@pytest.mark.parametrize("program", BENCHMARKS, ids=name_of)
 def test_a_benchmark_runs_with_its_smallest_setting(program: Path) -> None:
     subprocess.run([sys.executable, str(program), "--quick"], check=True, stdout=subprocess.DEVNULL)
 

@@ -47,7 +47,7 @@ def test_products_norms_and_sums_are_those_of_the_built_gradients(bias):
     torch.testing.assert_close(gradients.columns(columns).double(), gram[columns], rtol=1e-5, atol=1e-5)
     weights = torch.rand(9, dtype=torch.float64)
     torch.testing.assert_close(gradients.total(weights).flatten(), weights @ built)
-    torch.testing.assert_close(gradients.along(gradients.total()), built @ built.sum(0))
+    torch.testing.assert_close(gradients.towards(gradients.total()), built @ built.sum(0))
 
 
 def test_large_classes_go_by_blocks_to_the_same_result():
@@ -56,7 +56,7 @@ def test_large_classes_go_by_blocks_to_the_same_result():
     total = gradients.errors.double().T @ gradients.inputs.double()
     torch.testing.assert_close(gradients.total(), total)
     along = (gradients.errors.double() @ total * gradients.inputs.double()).sum(1)
-    torch.testing.assert_close(gradients.along(total), along)
+    torch.testing.assert_close(gradients.towards(total), along)
 
 
 def test_twins_have_the_same_errors_and_inputs():

@@ -243,6 +243,35 @@ def test_rounding_of_float32_does_not_decide(seed):
     assert sorted(chosen.tolist()) == reference.pursue(gradients.inputs.double().numpy(), 20, 0.5)[0]
 
 
+def test_few_are_looked_at_again_where_norms_differ_a_lot(monkeypatch):
+    # A network that has learnt most of its data: many short gradients, a few long ones; the short ones' float32 errors
+    # are as short, and must not be taken for those of the longest.
+    looked_at = []
+
+    def along(self, rows, columns, weights):
+        looked_at.append(len(rows))
+        return original(self, rows, columns, weights)
+
+    original = HeadGradients.along
+    monkeypatch.setattr(HeadGradients, "along", along)
+    rng = np.random.default_rng(0)
+    errors = torch.from_numpy(rng.random((1000, 1)) * 10 ** rng.uniform(-6, 0, (1000, 1))).float()
+    inputs = torch.from_numpy(rng.random((1000, 12)) + 0.2).float()
+    chosen, _ = pursue(HeadGradients(errors, inputs), 300, ridge=0.5)
+    assert len(chosen) == 300
+    assert np.mean(looked_at) < 30
+
+
+def test_a_sum_is_built_where_that_is_less_work():
+    draws = torch.Generator().manual_seed(0)
+    gradients = HeadGradients(torch.randn(50, 3, generator=draws), torch.randn(50, 4, generator=draws))
+    for rows, columns in ((torch.tensor([2]), torch.tensor([5])), (torch.arange(40), torch.arange(10, 50))):
+        weights = torch.rand(len(columns), generator=draws, dtype=torch.float64)
+        torch.testing.assert_close(
+            gradients.along(rows, columns, weights), gradients.gram(rows, columns) @ weights, rtol=1e-12, atol=1e-12
+        )
+
+
 def test_a_class_of_equal_samples_costs_no_more_than_any_other(monkeypatch):
     looked_at = []
 

@@ -35,6 +35,12 @@ class Atoms(Protocol):
         """Return <g_i, g_j> of some with others, exact to float64."""
         ...
 
+    def along(
+        self, rows: Int64[Tensor, "a"], columns: Int64[Tensor, "b"], weights: Float64[Tensor, "b"]
+    ) -> Float64[Tensor, "a"]:
+        """Return <g_i, sum_j w_j g_j> of some with a weighted sum of others, exact to float64."""
+        ...
+
     def columns(self, positions: Int64[Tensor, "m"]) -> Float32[Tensor, "m n"]:
         """Return <g_j, g_i> for each j of `positions` and all i, in float32."""
         ...

@@ -75,6 +75,12 @@ class BatchGradients:
         """Return <g_i, g_j> of some with others."""
         return self.products[rows][:, columns]
 
+    def along(
+        self, rows: Int64[Tensor, "p"], columns: Int64[Tensor, "q"], weights: Float64[Tensor, "q"]
+    ) -> Float64[Tensor, "p"]:
+        """Return <g_i, sum_j w_j g_j> of some with a weighted sum of others."""
+        return self.gram(rows, columns) @ weights
+
     def columns(self, positions: Int64[Tensor, "m"]) -> Float32[Tensor, "m a"]:
         """Return <g_j, g_i> for each j of `positions` and all i, in float32."""
         return self.products[positions].float()

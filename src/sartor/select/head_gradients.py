@@ -85,9 +85,25 @@ class HeadGradients:
 
     def target(self) -> Float64[Tensor, "n"]:
         """Return <g_i, G>, where G is the sum of all."""
-        return self.along(self.total())
+        return self.towards(self.total())
 
-    def along(self, direction: Float64[Tensor, "c d"]) -> Float64[Tensor, "n"]:
+    def along(
+        self, rows: Int64[Tensor, "a"], columns: Int64[Tensor, "b"], weights: Float64[Tensor, "b"]
+    ) -> Float64[Tensor, "a"]:
+        """Return <g_i, sum_j w_j g_j> of some samples with a weighted sum of others, exact to float64.
+
+        The sum is built where that is less work: in O((a + b) c d), else in O(a b (c + d)).
+        """
+        outputs, inputs = self.errors.shape[1], self.inputs.shape[1]
+        if len(rows) * len(columns) * (outputs + inputs) <= (len(rows) + len(columns)) * outputs * inputs:
+            return self.gram(rows, columns) @ weights
+        return self.only(rows).towards(self.only(columns).total(weights))
+
+    def only(self, positions: Int64[Tensor, "m"]) -> HeadGradients:
+        """Return those of some samples."""
+        return HeadGradients(self.errors[positions], self.inputs[positions])
+
+    def towards(self, direction: Float64[Tensor, "c d"]) -> Float64[Tensor, "n"]:
         """Return <g_i, direction>, in O(n c d)."""
         parts = [(self.errors[b].double() @ direction * self.inputs[b].double()).sum(1) for b in self._blocks()]
         return torch.cat(parts)

@@ -35,7 +35,7 @@ def pursue(gradients: Atoms, k: int, *, ridge: float) -> tuple[Int64[Tensor, "m"
     """
     fit = _Fit(gradients.near_one(), k, ridge)
     lowered, dropped = 0.0, set[int]()
-    while fit.samples() < k:
+    while fit.taken < k:
         entering = fit.best(torch.tensor(sorted(dropped))) if dropped else None
         if entering is None:
             dropped.clear()
@@ -69,9 +69,9 @@ class _Fit:
         self.target = gradients.target()
         self.norms = gradients.norms()
         self.ridge = ridge * float(self.norms.square().mean())
-        self.largest = float(self.norms.max())
-        self.slack = ROUNDING * self.largest * float(self.norms.sum())
+        self.slack = ROUNDING * float(self.norms.max()) * float(self.norms.sum())
         self.held: list[int] = []
+        self.taken = 0  # samples that the atoms held stand for
         self.weights, self.right = np.zeros(0), np.zeros(0)
         most = math.ceil(k / int(self.sizes.min()))
         self.factor = Cholesky(most)
@@ -79,10 +79,6 @@ class _Fit:
         self.ahead: dict[int, Tensor] = {}
         self.missing = self.target
         self.twins = gradients.first_twins().numpy()
-
-    def samples(self) -> int:
-        """Return how many samples the atoms held stand for."""
-        return int(self.sizes[self.held].sum())
 
     def lowered(self) -> float:
         """Return how far the objective lies below that of no atoms at all."""
@@ -96,8 +92,9 @@ class _Fit:
         weights = torch.from_numpy(self.weights)
         self.missing = self.target - self.columns[: len(self.held)].T @ weights.float()
         self.missing[self.held] = -torch.inf
-        doubt = 2 * SCREENING * self.largest * float(self.norms[self.held] @ weights)
-        positions = (self.missing >= self.missing.max() - doubt - self.slack).nonzero().squeeze(1)
+        doubt = SCREENING * float(self.norms[self.held] @ weights) * self.norms
+        least = (self.missing - doubt).max() - self.slack
+        positions = (self.missing + doubt >= least).nonzero().squeeze(1)
         _, firsts = np.unique(self.twins[positions.numpy()], return_index=True)
         return positions[torch.from_numpy(np.sort(firsts))]
 
@@ -106,12 +103,12 @@ class _Fit:
 
         The lowest of equal ones; None if there is none whose inner product is positive.
         """
-        across = self.gradients.gram(positions, torch.tensor(self.held, dtype=torch.int64))
-        missing = self.target[positions] - across @ torch.from_numpy(self.weights)
+        held = torch.tensor(self.held, dtype=torch.int64)
+        missing = self.target[positions] - self.gradients.along(positions, held, torch.from_numpy(self.weights))
         if float(missing.max()) <= self.slack:
             return None
-        first = int((missing >= missing.max() - self.slack).nonzero()[0])
-        return int(positions[first]), across[first]
+        first = positions[(missing >= missing.max() - self.slack).nonzero()[0]]
+        return int(first), self.gradients.gram(first, held)[0]
 
     def admit(self, position: int, across: Float64[Tensor, "t"]) -> bool:
         """Hold one more atom, with weight 0 for now; False where its gradient depends on those held."""
@@ -123,6 +120,7 @@ class _Fit:
             self.ahead = dict(zip(likely.tolist(), self.gradients.columns(likely)))
         self.columns[len(self.held)] = self.ahead[position]
         self.held.append(position)
+        self.taken += int(self.sizes[position])
         self.weights, self.right = np.append(self.weights, 0.0), np.append(self.right, float(self.target[position]))
         return True
 
@@ -151,4 +149,6 @@ class _Fit:
         self.columns[place:last] = self.columns[place + 1 : last + 1].clone()
         self.weights, self.right = np.delete(self.weights, place), np.delete(self.right, place)
         self.factor.delete(place)
-        return self.held.pop(place)
+        position = self.held.pop(place)
+        self.taken -= int(self.sizes[position])
+        return position
