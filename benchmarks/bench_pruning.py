@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sartor.prune import Masks, RigL
-from sartor.prune.rigl import drop_and_grow
+from sartor.prune.rewiring import drop_and_grow
 from sartor.registry import MODELS
 
 EVERY = 100
