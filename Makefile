@@ -1,9 +1,11 @@
 # make demo   sets up everything and trains SWaST beside its controls on real images; leaves runs/demo/report.html
 # make test   sets up everything and runs the tests
 # make check  lint, formatting, types           make wheel  build the wheel and import it
+# make oracles  compares selectors with independent packages, which are set up beside the rest
 # INDEX=URL   another package index beside the default one, for CPU-only wheels, say
 
 VENV ?= .venv
+ORACLES ?= .oracles
 JOBS ?= 2
 INDEX ?=
 BIN := $(VENV)/bin
@@ -14,19 +16,24 @@ PYTHON := $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 py
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check wheel clean
+.PHONY: demo test check oracles wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
 	$(BIN)/sartor compare --config examples/demo.yaml --jobs $(JOBS) --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not oracles"
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+oracles: tests/oracles/requirements.txt
+	$(MAKE) VENV=$(ORACLES) $(ORACLES)/.ready
+	$(ORACLES)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -r tests/oracles/requirements.txt
+	$(ORACLES)/bin/python -m pytest -m oracles tests/oracles
 
 wheel: $(READY)
 	rm -rf dist
@@ -36,7 +43,7 @@ wheel: $(READY)
 	assert sartor.__file__.startswith(os.getcwd()), sartor.__file__; print('wheel', sartor.__version__)"
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ORACLES) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 ifeq ($(PYTHON),)

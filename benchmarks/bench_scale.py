@@ -25,7 +25,7 @@ from sartor.registry import SELECTORS
 from sartor.seen import Scan
 
 SCORES = ("least-confidence", "margin", "entropy", "el2n", "loss", "grand")
-BY_CLASS = ("gradmatch", "craig", "k-center(balanced=True)", "moderate(balanced=True)")
+BY_CLASS = ("gradmatch", "craig", "k-center(balanced=True)", "herding", "moderate(balanced=True)")
 BLOCK = 16384
 
 

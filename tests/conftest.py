@@ -1,7 +1,8 @@
-"""What all tests share: one thread, the literal references on the path, the real data where it is."""
+"""What all tests share: one thread, an ear for Ctrl-C, the literal references on the path, the real data."""
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ importlib.import_module("reference.typecheck")
 CHECKED = ["sartor.losses", "sartor.ranking", "sartor.select", "sartor.types", "sartor.train", "sartor.recipes.state"]
 install_import_hook(CHECKED, "reference.typecheck.typechecked")  # array shapes are checked in tests, never in use
 torch.set_num_threads(1)
+# What a script starts in the background is deaf to SIGINT, and so would be all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("sartor", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("sartor")
 

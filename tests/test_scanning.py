@@ -312,3 +312,21 @@ def test_members_hold_the_same_rows():
 def test_arrays_that_contradict_themselves_are_refused(arrays, text):
     with pytest.raises(SelectionError, match=text):
         Scan.from_arrays(**arrays)
+
+
+def test_every_pass_of_a_sample_is_told_once(net, pool):
+    class Plain(nn.Module):  # gradients of single samples do not go through batch norm
+        def __init__(self):
+            super().__init__()
+            self.drop, self.fc = nn.Dropout(0.5), nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.fc(self.drop(x.flatten(1)))
+
+    told: list[int] = []
+    needs = {"logits", "gradient_norms", "targets", "members"}
+    scan(Plain(), pool, needs=needs, dropout_passes=2, batch_size=8, heard=told.append)
+    assert told == [8, 8, 4] * 4
+    told.clear()
+    scan(net, pool, needs={"members"}, committee=[net, net], batch_size=8, heard=told.append)
+    assert sum(told) == 2 * 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +44,8 @@ class Pass:
     workers: int
     world: World
     head: str | None = None
+    heard: Callable[[int], None] | None = None
+    """Is told how many more samples have passed."""
 
     def tables(
         self, model: nn.Module, pool: Pool, wanted: frozenset[str], *, dropout: int | None = None
@@ -57,11 +59,10 @@ class Pass:
         try:
             with undisturbed(model), arithmetic(self.resolved(model, pool), self.device):
                 rows = pool.rows[self.world.shard(len(pool.rows), block=self.batch_size)]
-                loader = self.loader(pool)
 
                 def passed(size: int) -> dict[str, Tensor]:
                     stirred = nullcontext() if dropout is None else dropout_on(model)
-                    with stirred, closing(loader.sequential(rows, batch_size=size)) as batches:
+                    with stirred, closing(self.batches(pool, rows, size)) as batches:
                         return _run(model, batches, tap, len(rows), dropout)
 
                 outputs = fitting(passed, self.batch_size)
@@ -74,10 +75,9 @@ class Pass:
     def gradient_norms(self, model: nn.Module, pool: Pool) -> Tensor:
         """Return the norm of each sample's gradient in all weights, in float32 arithmetic."""
         rows = pool.rows[self.world.shard(len(pool.rows), block=self.batch_size)]
-        loader = self.loader(pool)
 
         def passed(size: int) -> Tensor | None:
-            with closing(loader.sequential(rows, batch_size=size)) as batches:
+            with closing(self.batches(pool, rows, size)) as batches:
                 found = [gradient_norms(model, batch.inputs, batch.targets) for batch in batches]
             return torch.cat(found) if found else None
 
@@ -85,9 +85,9 @@ class Pass:
             norms = fitting(passed, self.batch_size)
         return self.world.gather_rows(norms)
 
-    def loader(self, pool: Pool) -> Loader:
-        """Return what reads the pool."""
-        return Loader(
+    def batches(self, pool: Pool, rows: Tensor, size: int) -> Generator[Batch, None, None]:
+        """Yield samples in order, so many at a time, and tell of each batch when it has passed."""
+        loader = Loader(
             pool,
             batch_size=self.batch_size,
             seed=0,
@@ -95,6 +95,11 @@ class Pass:
             channels_last=self.channels_last,
             workers=self.workers,
         )
+        with closing(loader.sequential(rows, batch_size=size)) as batches:
+            for batch in batches:
+                yield batch
+                if self.heard is not None:
+                    self.heard(len(batch))
 
     def resolved(self, model: nn.Module, pool: Pool) -> Precision:
         """Turn `auto` into the precision that pays for this network; its FLOPs are counted only where they decide."""
@@ -123,6 +128,7 @@ def scan(
     precision: str = "auto",
     workers: int = 0,
     world: World | None = None,
+    heard: Callable[[int], None] | None = None,
 ) -> Scan:
     """Collect what `needs` names over the pool's rows: eval mode, no gradients, no augmentation.
 
@@ -133,7 +139,7 @@ def scan(
     default the model's. Large networks run in bfloat16 where the hardware has it (docs/precision.md), unless
     precision="fp32"; what is returned is float32. `batch_size` is 128 on a CPU, 1024 elsewhere, if not given; it is
     halved where memory does not suffice. `workers` processes read a streamed pool ahead. The processes of a `world` run
-    whole batches each; all get what one alone would.
+    whole batches each; all get what one alone would. `heard` is told how many more samples have passed, for a bar.
     Raises: ConfigError: for an unknown need or head. SelectionError: for a need that nothing supplies, samples
         without a label, outputs that are not finite or not (batch, classes), a head that cannot be found.
     """
@@ -151,7 +157,7 @@ def scan(
         raise SelectionError("the pool has no rows, so there is nothing to scan; give a pool with samples.")
     place = torch.device(device) if device is not None else _device_of(model)
     size = (128 if place.type == "cpu" else 1024) if batch_size is None else batch_size
-    run = Pass(place, size, channels_last, precision, workers, world or World(), head)
+    run = Pass(place, size, channels_last, precision, workers, world or World(), head, heard)
     parts = {name: given[name] for name in ("progress", "lr", "history") if given[name] is not None}
     head_bias: bool | None = True
     if wanted & FORWARD_PARTS:

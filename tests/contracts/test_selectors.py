@@ -53,6 +53,11 @@ SPECS = [
     "craig(per=all, memory=0)",
     "glister(greedy=greedy, step=0.1)",
     "glister(greedy=stochastic, eps=0.1)",
+    "k-center(balanced=True)",
+    "k-center(start=random)",
+    "k-center(start=labelled)",
+    "herding(balanced=False)",
+    "badge(start=random)",
 ]
 every = pytest.mark.parametrize("spec", SPECS)
 
@@ -190,7 +195,7 @@ def test_unlabelled_samples_are_an_error_where_labels_are_needed(spec):
     selector = SELECTORS.build(spec)
     pool = Pool.from_arrays(torch.randn(N, 4))
     given = {"progress": 0.5, "history": history_of(pool.rows), "committee": [nn.Linear(4, CLASSES) for _ in range(2)]}
-    given |= {"lr": 0.1, "validation": pool}
+    given |= {"lr": 0.1, "validation": pool, "labelled": pool}
     if selector.needs & {"targets", "gradient_norms"}:
         with pytest.raises(SelectionError, match="the pool has no targets"):
             scan(nn.Linear(4, CLASSES), pool, needs=selector.needs, **given)

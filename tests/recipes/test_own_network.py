@@ -120,3 +120,9 @@ def test_a_sample_that_does_not_fit_is_shown(data) -> None:
     colour = build_model("cnn(width=2)", classes=2, input_shape=(3, 32, 32), seed=0)
     with pytest.raises(ConfigError, match=r"sample '00', \(1, 32, 32\) \(.*to have 3 channels, but got 1"):
         Dense(epochs=1).fit(colour, grey)
+
+
+def test_a_table_of_whole_numbers_says_what_a_linear_takes() -> None:
+    inputs = torch.arange(80).reshape(40, 2)
+    with pytest.raises(ConfigError, match="measurements are given as float32"):
+        Dense(epochs=1, probe=0).fit(nn.Linear(2, 2), (inputs, torch.arange(40) % 2), (inputs, torch.arange(40) % 2))

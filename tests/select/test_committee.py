@@ -128,3 +128,11 @@ def test_members_that_cannot_disagree_are_refused():
         SELECTORS.build("bald").select(Scan.from_arrays(members=[one, other]), 1, generator=GENERATOR)
     with pytest.raises(SelectionError, match="the scan has 1 member, which disagrees with nobody"):
         SELECTORS.build("bald").select(Scan.from_arrays(members=[one]), 1, generator=GENERATOR)
+
+
+def test_equal_shares_of_votes_are_chosen_at_random_not_by_row():
+    members = [Scan.from_arrays(logits=torch.tensor([[2.0, 1.0]]).repeat(200, 1)) for _ in range(3)]
+    subset = SELECTORS.build("alse(score=variation-ratio)").select(
+        Scan.from_arrays(members=members), 20, generator=torch.Generator().manual_seed(0)
+    )
+    assert int(subset.rows.max()) >= 20

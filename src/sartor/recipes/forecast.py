@@ -151,7 +151,8 @@ def selector_arithmetic(recipe: Recipe, model: nn.Module, pool: Pool) -> Choosin
     needs = parts_scanned(selector) & FORWARD_PARTS | ({"logits"} if "members" in selector.needs else frozenset())
     first, head = pool.only(pool.rows[:1]), getattr(recipe, "head", None)
     seen = scan(model, first, needs=needs, head=head, precision=recipe.scoring)
-    classes, features = (seen.parts[part].shape[1] if seen.has(part) else 0 for part in ("logits", "features"))
+    classes = seen.logits.shape[1] if seen.has("logits") else pool.classes or 0
+    features = seen.features.shape[1] if seen.has("features") else 0
     return partial(count, classes=classes, features=features)
 
 

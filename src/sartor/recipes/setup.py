@@ -148,7 +148,9 @@ def check_fit(model: nn.Module, pool: Pool, classes: int) -> None:
             raise
         name, reason = pool.ids[int(pool.rows[0])], (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         found = f"sample {name!r}, {shape_of(inputs)}"
-        raise ConfigError(f"the model cannot take {found} ({reason}); it must fit the data.") from error
+        whole = isinstance(inputs, Tensor) and inputs.dtype == torch.int64
+        cure = "measurements are given as float32, for whole numbers stay such" if whole else "it must fit the data"
+        raise ConfigError(f"the model cannot take {found} ({reason}); {cure}.") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < classes:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigError(f"the model makes {shape} of one sample; it must make logits, (1, {classes}).")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sartor.costs import Ledger, count_flops
+from sartor.costs import Flops, Ledger, count_flops, training_flops
 from sartor.data.embeddings import Embeddings
 from sartor.data.pool import Pool
 from sartor.history import History
-from sartor.scanning import COMPUTED_PARTS, FORWARD_PARTS, scan
+from sartor.scanning import COMPUTED_PARTS, samples_passed, scan
 from sartor.seen import Scan
 from sartor.types import Selector
 
@@ -149,46 +149,35 @@ class Trained:
         """Run the network over the pool, and charge it; its FLOPs are counted first, which takes its time alone."""
         needs = selector.needs | ({"targets"} if len(self.pool.labelled_rows()) == len(self.pool) else frozenset())
         network = self.model if self.model is not None and needs & COMPUTED_PARTS else nn.Identity()
-        handle = network.register_forward_hook(functools.partial(passed, heard))
         passes = getattr(selector, "members_count", 0) if "members" in needs and not self.committee else 0
         runs = bool(needs & COMPUTED_PARTS)
         example = self.pool.gather(self.pool.rows[:1], self.device)
-        flops = count_flops(network, example).masked(self.densities) if runs else 0.0
-        try:
-            with ledger.timed("scan"):
-                seen = scan(
-                    network,
-                    self.pool,
-                    needs=needs,
-                    batch_size=self.batch_size,
-                    device=self.device,
-                    head=self.head,
-                    progress=self.progress,
-                    lr=self.lr,
-                    validation=self.validation,
-                    history=self.history,
-                    dropout_passes=passes,
-                    committee=self.committee if "members" in needs else (),
-                    seed=seed,
-                    channels_last=self.channels_last,
-                    precision=self.precision,
-                    workers=self.workers,
-                )
-        finally:
-            handle.remove()
-        if runs:  # a backward pass, for the norms of gradients, is two forward ones
+        counted = count_flops(network, example) if runs else Flops(0, {})
+        with ledger.timed("scan"):
+            seen = scan(
+                network,
+                self.pool,
+                needs=needs,
+                batch_size=self.batch_size,
+                device=self.device,
+                head=self.head,
+                progress=self.progress,
+                lr=self.lr,
+                validation=self.validation,
+                history=self.history,
+                dropout_passes=passes,
+                committee=self.committee if "members" in needs else (),
+                seed=seed,
+                channels_last=self.channels_last,
+                precision=self.precision,
+                workers=self.workers,
+                heard=heard,
+            )
+        if runs:
             members = passes or (len(self.committee) if "members" in needs else 0)
-            forward, trained = self.looked_at(needs, members), len(self.pool) * ("gradient_norms" in needs)
-            ledger.charge("scan", forward=forward, trained=trained, flops=(forward + 3 * trained) * flops)
+            held = 0 if self.validation is None else len(self.validation)
+            forward, trained = samples_passed(needs, len(self.pool), held=held, members=members)
+            flops = forward * counted.masked(self.densities)
+            flops += trained * training_flops(counted, self.densities, dense_gradient=True)
+            ledger.charge("scan", forward=forward, trained=trained, flops=flops)
         return seen
-
-    def looked_at(self, needs: frozenset[str], passes: int) -> int:
-        """Count the samples that a scan passes through the network, those of gradients left out."""
-        times = passes + bool(needs & FORWARD_PARTS)
-        beside = len(self.validation) if self.validation is not None and "validation" in needs else 0
-        return times * len(self.pool) + (beside if needs & FORWARD_PARTS else 0)
-
-
-def passed(heard: Heard, _: nn.Module, __: object, logits: object) -> None:
-    """Tell that a batch has gone through the network."""
-    heard(len(logits) if isinstance(logits, Tensor) else 0)

@@ -3,6 +3,7 @@
 from sartor.registry import SAMPLERS as SAMPLERS
 from sartor.registry import SELECTORS as SELECTORS
 from sartor.select.aum import AUM as AUM
+from sartor.select.badge import BADGE as BADGE
 from sartor.select.ccs import CCS as CCS
 from sartor.select.committee import ALSE as ALSE
 from sartor.select.committee import BALD as BALD
@@ -14,7 +15,9 @@ from sartor.select.glister import GLISTER as GLISTER
 from sartor.select.gradmatch import GradMatch as GradMatch
 from sartor.select.grand import GraNd as GraNd
 from sartor.select.graph_cut import GraphCut as GraphCut
+from sartor.select.herding import Herding as Herding
 from sartor.select.infobatch import InfoBatch as InfoBatch
+from sartor.select.kcenter import KCenter as KCenter
 from sartor.select.moderate import Moderate as Moderate
 from sartor.select.random import Random as Random
 from sartor.select.samplers import Redraw as Redraw

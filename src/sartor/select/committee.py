@@ -115,7 +115,8 @@ class ALSE(Committee):
 
     Members are the network at the end of the last `snapshots` epochs, or any that the scan is given. `score`:
     "least-confidence" or "entropy" of the averaged softmax, as PruneFuse has it (Table 31), or "variation-ratio", the
-    share of snapshots that vote against the majority, as the authors have it. Needs no labels, unless `balanced`.
+    share of snapshots that vote against the majority, as the authors have it (of equal ones at the border a random
+    choice is made, for most samples have 0). Needs no labels, unless `balanced`.
     Differs: the authors take snapshots of a long training at constant learning rate, equally spaced in its later half.
     """
 
@@ -138,6 +139,11 @@ class ALSE(Committee):
     def members_count(self) -> int:  # type: ignore[override]
         """How many of them."""
         return self.snapshots
+
+    @property
+    def coarse(self) -> bool:
+        """Only shares of votes are: there are no more of them than snapshots."""
+        return self.score == "variation-ratio"
 
     def scores(self, scan: Scan) -> Float32[Tensor, "n"]:
         """Return the uncertainty of the members together; higher is less certain."""

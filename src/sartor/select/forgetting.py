@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float32
 from torch import Tensor
 
@@ -12,11 +11,8 @@ from sartor.errors import check_choice
 from sartor.history import History
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
-from sartor.select.budget import check_budget
-from sartor.select.ranked import Ranked, keep_top
-from sartor.select.ties import distinct_ranks
+from sartor.select.ranked import Ranked
 from sartor.select.visits import visited
-from sartor.types import Subset
 
 
 def forgetting_events(history: History) -> Float32[Tensor, "n"]:
@@ -53,12 +49,10 @@ class Forgetting(Ranked):
         """
         return forgetting_events(visited(scan, 1))
 
-    def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:
-        """Return k rows. Raises: SelectionError: for a k out of reach, samples that were never looked at."""
-        check_budget(scan, k)
-        ranks = distinct_ranks(self.scores(scan), generator=generator)
-        targets = scan.targets if self.balanced else None
-        return Subset.of(scan.rows[keep_top(ranks, k, largest=self.largest(scan), targets=targets)])
+    @property
+    def coarse(self) -> bool:
+        """Yes: counts are small."""
+        return True
 
     def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
         """Return 0 FLOPs: counts are compared, and nothing is computed."""

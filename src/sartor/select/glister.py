@@ -56,14 +56,14 @@ class ValidationGradient:
         """Return the gradient, a column for each feature and, where there is a bias, one more, in O(v c d)."""
         gradient = torch.zeros(self.pull.shape[1], self.validation.features.shape[1] + self.bias, dtype=torch.float64)
         for block in self.validation.blocks(BLOCK):
-            moved = self.validation.logits_of(block) - self.pull[block] * (self.step / max(self.chosen, 1))
-            errors = moved.softmax(1) / len(self.validation)
-            errors[torch.arange(len(errors)), self.validation.targets[block]] -= 1 / len(self.validation)
+            logits, labels = self.validation.logits_of(block), self.validation.targets[block, None]
+            errors = torch.sub(logits, self.pull[block], alpha=self.step / max(self.chosen, 1)).softmax(1)
+            errors.scatter_add_(1, labels, errors.new_full(labels.shape, -1.0))
             features = self.validation.features_of(block)
             with torch.autocast("cpu", enabled=False):
                 gradient[:, : features.shape[1]] += errors.float().T @ features
             gradient[:, features.shape[1] :] += errors.sum(0)[:, None]
-        return gradient
+        return gradient / len(self.validation)
 
 
 class TaylorGains:

@@ -13,22 +13,33 @@ from sartor.errors import ConfigError, check_choice
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
 from sartor.select.budget import check_budget, members_by_class, share_out
+from sartor.select.points import TILE, Points
 from sartor.types import Subset
 
 
-def distances_to_center(
-    features: Float[Tensor, "n d"], targets: Int64[Tensor, "n"], *, center: str = "median"
-) -> Float64[Tensor, "n"]:
+def distances_to_center(scan: Scan, *, center: str = "median") -> Float64[Tensor, "n"]:
     """Return each sample's Euclidean distance to the centre of its class; higher is less typical.
 
-    The centre is the mean or, in each dimension, the median (of an even number: between the middle two).
+    The centre is the mean or, in each dimension, the median (of an even number: between the middle two). Features are
+    read one class at a time.
     """
-    distances = torch.empty(len(features), dtype=torch.float64)
-    for members in members_by_class(targets).values():
-        points = features[members].double()
-        middle = torch.from_numpy(np.median(points.numpy(), axis=0)) if center == "median" else points.mean(dim=0)
-        distances[members] = (points - middle).norm(dim=1)
+    distances = torch.empty(len(scan), dtype=torch.float64)
+    for members in members_by_class(scan.targets).values():
+        points = Points.of(scan, members)
+        middle = medians(points) if center == "median" else points.center()
+        distances[members] = points.squared_distances(middle).sqrt()
     return distances
+
+
+def medians(points: Points) -> Float64[Tensor, "d"]:
+    """Return the median of points in each dimension; the columns are taken out and divided some at a time."""
+    low, high = (len(points) - 1) // 2, len(points) // 2
+    found = []
+    for columns in points.read(slice(None)).split(max(1, TILE // len(points)), dim=1):
+        values = np.array(columns.numpy().T, order="C")
+        values.partition((low, high), axis=1)
+        found.append((values[:, low].astype(np.float64) + values[:, high]) / 2)
+    return torch.from_numpy(np.concatenate(found))
 
 
 def middle_ranks(scores: Float[Tensor, "n"], k: int) -> Int64[Tensor, "k"]:
@@ -68,7 +79,7 @@ class Moderate:
     def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:
         """Return the k rows of the middle window. Raises: SelectionError: for a k out of reach."""
         check_budget(scan, k)
-        distances = distances_to_center(scan.features, scan.targets, center=self.center)
+        distances = distances_to_center(scan, center=self.center)
         flops = self.arithmetic(len(scan), k, classes=0, features=scan.features.shape[1])
         if not (self.balanced or self.per_class):
             return Subset.of(scan.rows[middle_ranks(distances, k)], flops=flops)

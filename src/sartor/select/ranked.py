@@ -12,6 +12,7 @@ from torch import Tensor
 from sartor.ranking import top_indices
 from sartor.seen import Scan
 from sartor.select.budget import check_budget, share_out
+from sartor.select.ties import distinct_ranks
 from sartor.types import Subset
 
 
@@ -54,11 +55,18 @@ class Ranked(ABC):
         """Tell whether the largest scores are kept, or the smallest."""
         return self.keep == "highest"
 
+    @property
+    def coarse(self) -> bool:
+        """Tell whether the scores are counts of few things, so that many are equal and ties must go at random."""
+        return False
+
     def select(self, scan: Scan, k: int, *, generator: torch.Generator) -> Subset:
         """Return the k rows at the kept end of the ranking. Raises: SelectionError: for a k out of reach."""
         check_budget(scan, k)
         targets = scan.targets if self.balanced else None
-        chosen = keep_top(self.scores(scan), k, largest=self.largest(scan), targets=targets)
+        scores = self.scores(scan)
+        ranks = distinct_ranks(scores, generator=generator) if self.coarse else scores
+        chosen = keep_top(ranks, k, largest=self.largest(scan), targets=targets)
         classes = scan.classes if self.parts & {"logits", "members"} else 0
         features = scan.features.shape[1] if "features" in self.parts else 0
         return Subset.of(scan.rows[chosen], flops=self.arithmetic(len(scan), k, classes=classes, features=features))
