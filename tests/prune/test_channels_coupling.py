@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from reference.channels import built, disturb, outputs, relative
 from sartor.errors import ConfigError, PruningError
-from sartor.fuse import fuse
-from sartor.prune.channels import ChannelPlan, plan
+from sartor.prune.channels import ChannelPlan, fuse, plan
 from sartor.prune.channels.coupling import couple
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -177,11 +176,13 @@ ODD: dict[str, tuple[Callable[[], nn.Module], dict[str, tuple[int, int]]]] = {
     ),
     "a weight that is multiplied from the left": (
         lambda: Layers(
-            lambda m, x: m.head((m.w @ m.a(x).flatten(2).mean(2).t()).t()), a=conv(3, 8), w=nn.Parameter(torch.randn(4, 8))
+            lambda m, x: m.head((m.w @ m.a(x).flatten(2).mean(2).t()).t()),
+            a=conv(3, 8),
+            w=nn.Parameter(torch.randn(4, 8)),
         ),
         {"a": (4, 8), "": (2, 4)},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -194,7 +195,10 @@ def test_odd_networks_shrink_and_fuse(name: str) -> None:
     wanted = outputs(small, IMAGE)
     for complement in ("zeros", "preserving", "replicate"):
         generator = torch.Generator().manual_seed(0)
-        assert relative(outputs(fuse(dense, small, made, complement=complement, generator=generator), IMAGE), wanted) < 1e-5
+        assert (
+            relative(outputs(fuse(dense, small, made, complement=complement, generator=generator), IMAGE), wanted)
+            < 1e-5
+        )
 
 
 def test_texts_and_tied_tables() -> None:
@@ -249,12 +253,19 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str, tuple[str, ...]]] = {
         ("a",),
     ),
     "channels made by the code": (
-        lambda: Layers(lambda m, x: pooled(m, m.b(m.a(x) + torch.arange(8.0).view(8, 1, 1))), a=conv(3, 8), b=conv(8, 4)),
+        lambda: Layers(
+            lambda m, x: pooled(m, m.b(m.a(x) + torch.arange(8.0).view(8, 1, 1))), a=conv(3, 8), b=conv(8, 4)
+        ),
         r"cannot lose the channels of 'a': channels meet a tensor of a size that the code fixes.*keep=\['a'\]",
         ("a",),
     ),
     "channels filled up with zeros": (
-        lambda: Layers(lambda m, x: pooled(m, m.b(F.pad(m.a(x), (0, 0, 0, 0, 1, 1)) + m.c(x))), a=conv(3, 6), c=conv(3, 8), b=conv(8, 4)),
+        lambda: Layers(
+            lambda m, x: pooled(m, m.b(F.pad(m.a(x), (0, 0, 0, 0, 1, 1)) + m.c(x))),
+            a=conv(3, 6),
+            c=conv(3, 8),
+            b=conv(8, 4),
+        ),
         "cannot lose the channels of 'c'",
         ("a", "c"),
     ),
@@ -270,18 +281,29 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str, tuple[str, ...]]] = {
     ),
     "a weight that is computed": (
         lambda: Layers(
-            lambda m, x: pooled(m, m.c(F.conv2d(m.a(x), m.b.weight.tanh()))), a=conv(3, 8), b=conv(8, 4), c=nn.Sequential(conv(4, 8), conv(8, 4))
+            lambda m, x: pooled(m, m.c(F.conv2d(m.a(x), m.b.weight.tanh()))),
+            a=conv(3, 8),
+            b=conv(8, 4),
+            c=nn.Sequential(conv(4, 8), conv(8, 4)),
         ),
         "cannot lose the channels of 'b': a weight is no parameter but computed of one",
         ("a", "b"),
     ),
     "a first weight that is computed": (
-        lambda: Layers(lambda m, x: m.head(m.b(F.linear(x.mean((2, 3)), m.a.weight * 2))), a=nn.Linear(3, 8), b=nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))),
+        lambda: Layers(
+            lambda m, x: m.head(m.b(F.linear(x.mean((2, 3)), m.a.weight * 2))),
+            a=nn.Linear(3, 8),
+            b=nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4)),
+        ),
         "cannot lose the channels of 'a': a weight is no parameter but computed of one",
         ("a",),
     ),
     "a single head": (
-        lambda: Layers(lambda m, x: m.head(m.b((m.a(x).flatten(2) @ m.a(x).flatten(2).mT).softmax(-1)).mean(1)), a=conv(3, 8), b=nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))),
+        lambda: Layers(
+            lambda m, x: m.head(m.b((m.a(x).flatten(2) @ m.a(x).flatten(2).mT).softmax(-1)).mean(1)),
+            a=conv(3, 8),
+            b=nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4)),
+        ),
         "cannot lose the channels of 'a': all of them go together",
         ("a",),
     ),
@@ -290,7 +312,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str, tuple[str, ...]]] = {
         "'self_attn' is a torch.nn.MultiheadAttention, which cannot lose heads",
         ("self_attn",),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -407,9 +429,9 @@ def test_bad_models_and_examples() -> None:
     for bare in (nn.ReLU(), nn.Linear(4, 2), nn.LayerNorm(4)):
         with pytest.raises(PruningError, match="has no channels that can leave"):
             plan(bare, torch.zeros(1, 4), 0.5)
-    with pytest.raises(PruningError, match="'0.weight' has no shape yet"):
+    with pytest.raises(PruningError, match=r"'0.weight' has no shape yet"):
         plan(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), torch.zeros(1, 4), 0.5)
-    with pytest.raises(PruningError, match="keep='stage9' matches no module that makes channels.*'stage"):
+    with pytest.raises(PruningError, match=r"keep='stage9' matches no module that makes channels.*'stage"):
         plan(model, torch.zeros(1, 3, 32, 32), 0.5, keep=["stage9"])
 
 

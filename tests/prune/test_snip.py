@@ -93,7 +93,7 @@ def test_a_weight_that_the_loss_does_not_feel_has_no_score_but_its_layer_keeps_o
 
 
 def test_missing_samples_and_spoilt_ones_are_told() -> None:
-    with pytest.raises(PruningError, match=r"SNIP looks at samples before it prunes; give init batches="):
+    with pytest.raises(PruningError, match=r"SNIP looks at samples before it prunes; give batches="):
         SNIP().init(network(), generator=torch.Generator())
     inputs, targets = samples()
     inputs[3] = float("nan")

@@ -1,10 +1,6 @@
-"""Channels by other means: importance in loops, Torch-Pruning's choice, networks after a disturbance."""
+"""Channels by other means: importance in loops, networks after a disturbance."""
 
 from __future__ import annotations
-
-import copy
-import warnings
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,36 +52,3 @@ def worth_in_loops(model: nn.Module, coupling: Coupling, kind: str) -> list[floa
         mean = sum(sums) / len(sums)
         found.append(mean**0.5 if kind == "l2" else mean)
     return found
-
-
-def kept_by_torch_pruning(
-    model: nn.Module, example: Tensor, sparsity: float, *, together: bool, normaliser: str | None
-) -> dict[str, list[int]]:
-    """The rows of each convolution and Linear that Torch-Pruning keeps, by parameter name."""
-    import torch_pruning
-
-    small = copy.deepcopy(model)
-    linear = [module for module in small.modules() if isinstance(module, nn.Linear)]
-    importance = torch_pruning.importance.GroupMagnitudeImportance(p=2, group_reduction="mean", normalizer=normaliser)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pruner = torch_pruning.pruner.BasePruner(
-            small,
-            example,
-            importance=importance,
-            pruning_ratio=sparsity,
-            global_pruning=together,
-            ignored_layers=linear[-1:],
-            **{option: {} for option in ("num_heads", "in_channel_groups", "out_channel_groups")},
-        )
-    weighted: dict[Any, str] = {
-        module: f"{name}.weight" for name, module in small.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
-    }
-    kept = {name: list(range(len(module.weight))) for module, name in weighted.items()}
-    for group in pruner.step(interactive=True):
-        for dependency, removed in group:
-            module = dependency.target.module
-            if module in weighted and "out" in dependency.handler.__name__:
-                kept[weighted[module]] = [row for row in kept[weighted[module]] if row not in set(removed)]
-        group.prune()
-    return kept

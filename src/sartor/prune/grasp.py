@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sartor.errors import check_range
-from sartor.prune.keeping import keep_best
-from sartor.prune.saliency import BySaliency, Loss, Samples, gradients, mean_gradients, weights_of
-from sartor.prune.scope import Scope
+from sartor.prune.saliency import BySaliency, Loss, Samples, gradients, mean_gradients
 from sartor.registry import PRUNERS
 from sartor.scanning import forward
 
@@ -45,15 +44,14 @@ class GraSP(BySaliency):
         """How many samples `init` reads."""
         return self.samples
 
-    def choose(
-        self, twin: nn.Module, scopes: list[Scope], samples: Samples, loss: Loss
-    ) -> dict[str, Bool[Tensor, "..."]]:
-        """Keep the largest w (Hg), mini-batch by mini-batch: H g is the gradient of <dL/dw, g>, g held fixed."""
+    def score(
+        self, twin: nn.Module, weights: Mapping[str, Tensor], samples: Samples, loss: Loss
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return w (Hg), mini-batch by mini-batch: H g is the gradient of <dL/dw, g>, g held fixed."""
 
         def softened(logits: Tensor, targets: Tensor) -> Tensor:
             return loss(logits / self.temperature, targets)
 
-        weights = weights_of(scopes)
         held = mean_gradients(twin, weights, samples, softened)
         product = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         for inputs, targets in samples:
@@ -62,5 +60,4 @@ class GraSP(BySaliency):
             inner = torch.stack([(steepness[name] * held[name]).sum() for name in weights]).sum()
             for name, gradient in gradients(inner, weights).items():
                 product[name] += gradient
-        scores = {name: weight.detach() * product[name] for name, weight in weights.items()}
-        return keep_best(scopes, scores, self.distribution)
+        return {name: weight.detach() * product[name] for name, weight in weights.items()}

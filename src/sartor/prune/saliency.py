@@ -17,9 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sartor.errors import PruningError, check_choice
 from sartor.prune.base import BasePruner
 from sartor.prune.distribution import KINDS
-from sartor.prune.keeping import check_counts
+from sartor.prune.keeping import check_counts, keep_best
 from sartor.prune.masks import Masks
-from sartor.prune.scope import Scope, check_sparsity, resolve
+from sartor.prune.scope import Scope, check_sparsity, prunable, resolve
 from sartor.randomness import forked, reseed
 from sartor.scanning import forward
 from sartor.types import Inputs
@@ -31,7 +31,7 @@ Samples = list[tuple[Inputs, Tensor]]
 
 @dataclass(frozen=True)
 class BySaliency(BasePruner):
-    """Prunes once, before the first step, what a score of each weight says; a method adds `choose`.
+    """Prunes once, before the first step, what a score of each weight says; a method adds `score`.
 
     A method tells besides, by `init_samples`, how many samples `init` reads, and by `init_passes`, how many passes
     forward and backward it takes over each.
@@ -65,22 +65,52 @@ class BySaliency(BasePruner):
         without weights or with fewer kept weights than layers, or for scores that are not finite.
         """
         self.check(model)
-        samples = list(batches or ())
-        if not samples:
-            raise PruningError(
-                f"{type(self).__name__} looks at samples before it prunes; give init batches=[(inputs, targets), ...]."
-            )
+        samples = self._samples(batches)
         with rehearsal(model, generator) as twin:
             chosen = self.choose(twin, resolve(twin, self.sparsity), samples, loss or F.cross_entropy)
         masks = Masks(model, chosen)
         masks.apply()
         return masks
 
+    def scores(
+        self,
+        model: nn.Module,
+        *,
+        generator: torch.Generator,
+        batches: Iterable[Any] | None = None,
+        loss: Callable[..., Tensor] | None = None,
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return the score of each weight that can be pruned, frozen ones included, by parameter name; higher stays.
+
+        Arguments are those of `init`; nothing is pruned. `prune.channels.plan` sums them by channel (`importance=`).
+        Raises: PruningError: without samples, or for a model without weights that can be pruned.
+        """
+        samples = self._samples(batches)
+        with rehearsal(model, generator) as twin:
+            weights = {name: weight.requires_grad_() for name, weight in prunable(twin).items()}
+            if not weights:
+                raise PruningError("the model has no weights to score; only convolutions and Linear modules have them.")
+            return self.score(twin, weights, samples, loss or F.cross_entropy)
+
+    def score(
+        self, twin: nn.Module, weights: Mapping[str, Tensor], samples: Samples, loss: Loss
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return the score of each of these weights of a copy of the model, which may be changed."""
+        raise NotImplementedError
+
     def choose(
         self, twin: nn.Module, scopes: list[Scope], samples: Samples, loss: Loss
     ) -> dict[str, Bool[Tensor, "..."]]:
-        """Return the masks, by looking at a copy of the model."""
-        raise NotImplementedError
+        """Return the masks: the weights that score highest are kept."""
+        return keep_best(scopes, self.score(twin, weights_of(scopes), samples, loss), self.distribution)
+
+    def _samples(self, batches: Iterable[Any] | None) -> Samples:
+        samples = list(batches or ())
+        if not samples:
+            raise PruningError(
+                f"{type(self).__name__} looks at samples before it prunes; give batches=[(inputs, targets), ...]."
+            )
+        return samples
 
 
 @contextmanager

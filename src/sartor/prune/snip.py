@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Bool
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sartor.errors import check_range
-from sartor.prune.keeping import keep_best
-from sartor.prune.saliency import BySaliency, Loss, Samples, mean_gradients, weights_of
-from sartor.prune.scope import Scope
+from sartor.prune.saliency import BySaliency, Loss, Samples, mean_gradients
 from sartor.registry import PRUNERS
 
 
@@ -40,11 +39,9 @@ class SNIP(BySaliency):
         """How many samples `init` reads."""
         return self.samples
 
-    def choose(
-        self, twin: nn.Module, scopes: list[Scope], samples: Samples, loss: Loss
-    ) -> dict[str, Bool[Tensor, "..."]]:
-        """Keep the largest |w dL/dw|, with the gradient of the mean loss over all samples."""
-        weights = weights_of(scopes)
+    def score(
+        self, twin: nn.Module, weights: Mapping[str, Tensor], samples: Samples, loss: Loss
+    ) -> dict[str, Float[Tensor, "..."]]:
+        """Return |w dL/dw|, with the gradient of the mean loss over all samples."""
         found = mean_gradients(twin, weights, samples, loss)
-        scores = {name: (weight.detach() * found[name]).abs() for name, weight in weights.items()}
-        return keep_best(scopes, scores, self.distribution)
+        return {name: (weight.detach() * found[name]).abs() for name, weight in weights.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,6 +44,13 @@ class SynFlow(BySaliency):
         """One in each round."""
         return self.rounds
 
+    def score(
+        self, twin: nn.Module, weights: Mapping[str, Tensor], samples: Samples, loss: Loss
+    ) -> dict[str, Float64[Tensor, "..."]]:
+        """Return |w dR/dw| with nothing pruned, as in the first round."""
+        linear_of(twin)
+        return flow(twin, weights, ones_like(samples[0][0]))
+
     def choose(
         self, twin: nn.Module, scopes: list[Scope], samples: Samples, loss: Loss
     ) -> dict[str, Bool[Tensor, "..."]]:
@@ -70,7 +78,7 @@ def linear_of(model: nn.Module) -> None:
                 tensor.abs_()
 
 
-def flow(model: nn.Module, weights: dict[str, Tensor], inputs: Inputs) -> dict[str, Float64[Tensor, "..."]]:
+def flow(model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs) -> dict[str, Float64[Tensor, "..."]]:
     """Return |w dR/dw| of each weight, R the sum of the model's outputs; higher carries more."""
     found = gradients(forward(model, inputs).sum(), weights)
     return {name: (weight.detach() * found[name]).abs() for name, weight in weights.items()}
