@@ -13,7 +13,7 @@ PICTURES = 24
 
 
 def write_everything(folder: Path) -> None:
-    """Write a `data` folder with MNIST, CIFAR and ImageNet, a folder of pictures, and a table."""
+    """Write a `data` folder with MNIST, CIFAR and ImageNet, a folder of pictures, a table, and texts."""
     write_idx_files(folder / "data")
     write_cifar(folder / "data")
     for part in ("train", "val"):
@@ -21,6 +21,11 @@ def write_everything(folder: Path) -> None:
     write_pictures(folder / "pets", ("cat", "dog"))
     rows = [f"{number},{number % 7},{('lily', 'rose')[number % 2]}" for number in range(100)]
     (folder / "table.csv").write_text("\n".join(["length,width,kind", *rows]) + "\n")
+    texts = [f"{number % 2 + 1},{('bad', 'good')[number % 2]} no. {number}" for number in range(100)]
+    (folder / "reviews.csv").write_text("\n".join(["label,text", *texts]) + "\n")
+    (folder / "ag_news_csv").mkdir()
+    for name in ("train.csv", "test.csv"):
+        (folder / "ag_news_csv" / name).write_text("\n".join(texts) + "\n")
 
 
 def write_idx_files(folder: Path) -> None:

@@ -155,7 +155,7 @@ def test_equal_cost_is_met_within_an_epoch(tmp_path: Path, forecaster: Forecaste
     results = run_job(job)
     assert results["match"] == "cost"
     assert results["flops"] == pytest.approx(job.cost.flops, rel=1e-9)
-    forward = forecaster.flops.masked(forecaster.densities(job.recipe)[0])
+    forward = forecaster.flops.masked(forecaster.counts(job.recipe).densities())
     epoch = (3 * forward + forward) * results["n"]
     assert abs(results["flops"] - target) <= epoch
 

@@ -50,6 +50,12 @@ def name_of(value: object) -> str | None:
     return value.kind if isinstance(value, Registry) else None
 
 
+def card_of(registry: Registry, name: str) -> Path:
+    """The card of a method; where an earlier registry has its name, it is called after its kind as well."""
+    first = next(other for other, known in ENTRIES if known == name)
+    return CARDS / (f"{name}.md" if first is registry else f"{name}-{registry.kind}.md")
+
+
 @dataclass(frozen=True)
 class Fenced:
     """A code block: its language, the line on which its code begins, its code."""
@@ -146,18 +152,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize(("registry", "name"), ENTRIES, ids=name_of)
 def test_every_method_has_a_card_that_names_all_its_options(registry: Registry, name: str) -> None:
-    card = (CARDS / f"{name}.md").read_text(encoding="utf-8")
+    place = card_of(registry, name)
+    card = place.read_text(encoding="utf-8")
     assert card.startswith(f"# {name}: ")
     missing = [option for option in registry.options(name) if f"`{option}`" not in card]
     assert not missing, f"the card of {name} does not name {missing}"
-    assert any(name in command for line in commands(CARDS / f"{name}.md", "sh") for command in line), (
-        "no command uses it"
-    )
+    assert any(name in command for line in commands(place, "sh") for command in line), "no command uses it"
 
 
 @pytest.mark.parametrize(("registry", "name"), ENTRIES, ids=name_of)
 def test_a_card_tells_the_defaults_that_the_code_has(registry: Registry, name: str) -> None:
-    told = table_rows((CARDS / f"{name}.md").read_text(encoding="utf-8"))
+    told = table_rows(card_of(registry, name).read_text(encoding="utf-8"))
     options = {option: repr(default) for option, default in registry.options(name).items()}
     assert {option: told[option] for option in options if option in told} == {
         option: default for option, default in options.items() if option in told
@@ -174,14 +179,14 @@ def test_recipes_tell_the_default_of_every_option_on_one_card_or_another() -> No
 
 @pytest.mark.parametrize("card", sorted(CARDS.glob("*.md")), ids=name_of)
 def test_a_card_is_about_a_method_that_exists_and_has_all_headings(card: Path) -> None:
-    assert card.stem in {name for _, name in ENTRIES}
+    assert card in {card_of(*entry) for entry in ENTRIES}
     assert tuple(re.findall(r"^## (.+)$", card.read_text(encoding="utf-8"), re.MULTILINE)) == HEADINGS
     assert blocks(card, "python")
 
 
 def test_the_index_names_every_card() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    assert all(f"(methods/{name}.md)" in index for _, name in ENTRIES)
+    assert all(f"(methods/{card_of(*entry).name})" in index for entry in ENTRIES)
 
 
 def test_the_data_page_tells_the_options_of_every_data_set_and_the_network_page_those_of_every_network() -> None:

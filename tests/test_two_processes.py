@@ -25,7 +25,7 @@ from sartor.prune.rigl import RigL
 from sartor.recipes import Dense, SWaST
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
-from sartor.registry import SELECTORS
+from sartor.registry import PRUNERS, SELECTORS
 from sartor.run import Run
 from sartor.scanning import FORWARD_PARTS, scan
 from sartor.train import Preserved, Trainer
@@ -185,6 +185,34 @@ def test_a_training_by_two_is_that_by_one_but_for_rounding(splits: Splits, tmp_p
             close = pytest.approx(value, rel=1e-3, abs=1e-5) if isinstance(value, float) else value
             assert theirs[name] == close, name
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
+
+
+def masks_of_all(splits: Splits, rank: int) -> dict[str, list[str]]:
+    """The masks of every pruner after each epoch; each process begins with other weights."""
+    found: dict[str, list[str]] = {}
+    original = Trainer.agree
+
+    def agree(trainer: Trainer) -> None:
+        original(trainer)
+        found[spec].append(trainer.masks.digest())
+
+    Trainer.agree = agree
+    for name in PRUNERS:
+        given = {"every": 2, "rounds": 3, "phase": 0.2, "finetune": 1, "trials": 2}
+        options = [f"{option}={value}" for option, value in given.items() if option in PRUNERS.options(name)]
+        spec = f"{name}({', '.join(options)})"
+        found[spec] = []
+        fit(splits, SWAST.with_options(pruner=spec, selector="random"), None, make=partial(plain, rank))
+    return found
+
+
+def test_all_processes_have_the_same_masks_after_every_epoch_whatever_prunes(splits: Splits) -> None:
+    first, second = values(side_by_side(partial(masks_of_all, splits)))
+    assert first == second
+    assert {spec.partition("(")[0] for spec in first} == set(PRUNERS)
+    assert all(len(digests) >= SWAST.epochs for digests in first.values())
+    moving = {spec.partition("(")[0] for spec, digests in first.items() if len(set(digests)) > 1}
+    assert moving >= {"rigl", "set", "gradual", "acdc"}
 
 
 @pytest.mark.slow

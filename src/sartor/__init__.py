@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from sartor.data.pool import Pool as Pool
     from sartor.errors import SartorError as SartorError
     from sartor.history import History as History
+    from sartor.prune.channels import ChannelPlan as ChannelPlan
+    from sartor.prune.channels import compact as compact
+    from sartor.prune.channels import fuse as fuse
+    from sartor.prune.channels import plan as plan
     from sartor.prune.masks import Masks as Masks
     from sartor.recipes import Dense as Dense
     from sartor.recipes import SWaST as SWaST
@@ -32,6 +36,7 @@ _HOMES = {
     "sartor.data.pool": ("Pool",),
     "sartor.errors": ("SartorError",),
     "sartor.history": ("History",),
+    "sartor.prune.channels": ("ChannelPlan", "compact", "fuse", "plan"),
     "sartor.prune.masks": ("Masks",),
     "sartor.recipes": ("Dense", "SWaST"),
     "sartor.registry": ("DATASETS", "MODELS", "PRUNERS", "RECIPES", "SAMPLERS", "SELECTORS"),

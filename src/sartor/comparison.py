@@ -26,19 +26,20 @@ from sartor.data.opening import open_data
 from sartor.errors import SartorError, Stopped, show_note
 from sartor.models.build import build_model
 from sartor.models.shapes import shape_of
+from sartor.prune.masks import Counts
 from sartor.ranking import size_of
 from sartor.recipes.arms import arm_folder, make_arm
 from sartor.recipes.forecast import (
     Choosing,
     Forecast,
     forecast,
-    mask_densities,
+    mask_counts,
     match_cost,
     selector_arithmetic,
     unknown_cost,
 )
 from sartor.recipes.recipe import Recipe
-from sartor.recipes.setup import check_fit
+from sartor.recipes.setup import check_fit, prepare_data
 from sartor.recipes.swast import SWaST
 from sartor.signals import interrupt, signals
 
@@ -111,14 +112,15 @@ class Forecaster:
         self.model = model_for(splits, model)
         check_fit(self.model, train, train.classes or 0)
         self.flops: Flops = count_flops(self.model, train.gather(train.rows[:1]))
-        self._densities: dict[str, tuple[dict[str, float], int]] = {}
+        self._counts: dict[str, Counts] = {}
 
-    def densities(self, recipe: Recipe) -> tuple[dict[str, float], int]:
-        """Return densities by parameter and the number of weights removed."""
+    def counts(self, recipe: Recipe) -> Counts:
+        """Return how many weights the recipe's masks keep."""
         key = repr(recipe.make_pruner())
-        if key not in self._densities:
-            self._densities[key] = mask_densities(recipe, self.model)
-        return self._densities[key]
+        if key not in self._counts:
+            train, test = self.splits.train, self.splits.test
+            self._counts[key] = mask_counts(recipe, self.model, lambda: prepare_data(recipe, train, test).train)
+        return self._counts[key]
 
     def choosing(self, recipe: Recipe) -> Choosing:
         """Return how to count the selector's own arithmetic."""
@@ -126,7 +128,6 @@ class Forecaster:
 
     def __call__(self, recipe: Recipe) -> Forecast:
         """Forecast a recipe."""
-        densities, removed = self.densities(recipe)
         n = training_size(self.splits, recipe)
         held = len(self.splits.train) - n
         parameters = sum(p.numel() for p in self.model.parameters())
@@ -134,19 +135,18 @@ class Forecaster:
             recipe,
             n,
             self.flops,
-            densities,
+            self.counts(recipe),
             choosing=self.choosing(recipe),
             parameters=parameters,
-            removed=removed,
             held=held,
         )
 
     def matched(self, recipe: Recipe, target: float) -> Recipe:
         """Return the recipe with the length that brings it nearest to `target` FLOPs."""
         n = training_size(self.splits, recipe)
-        densities, _ = self.densities(recipe)
         held = len(self.splits.train) - n
-        return match_cost(recipe, n, self.flops, densities, target, choosing=self.choosing(recipe), held=held)
+        choosing = self.choosing(recipe)
+        return match_cost(recipe, n, self.flops, self.counts(recipe), target, choosing=choosing, held=held)
 
 
 def plan_jobs(

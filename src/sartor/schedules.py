@@ -34,12 +34,14 @@ class Schedule:
     epochs: int = 1
     steps: int = 1
     peak_at: float = 0.0
+    level: float = 1.0
+    """What all shares are multiplied by."""
 
     def share(self, epoch: int, step: float) -> float:
         """Return the share of the recipe's learning rate at a step of an epoch; both count from 0 over the run."""
         if self.kind == "one-cycle":
-            return one_cycle(min(step, self.steps - 1), self.steps, self.peak_at)
-        return cosine(epoch, self.epochs) if self.kind == "cosine" else 1.0
+            return self.level * one_cycle(min(step, self.steps - 1), self.steps, self.peak_at)
+        return self.level * (cosine(epoch, self.epochs) if self.kind == "cosine" else 1.0)
 
     def mean(self, epoch: int, first: int, count: int) -> float:
         """Return the mean share over `count` steps of an epoch from `first`; that of the next step if it has none."""

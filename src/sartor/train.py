@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from sartor.errors import TrainingError
 from sartor.losses import correct, state_preservation, weighted_mean
 from sartor.memory import fitting
 from sartor.precision import Precision, arithmetic
+from sartor.prune.base import uses_dense_gradient
 from sartor.prune.masks import Masks
 from sartor.randomness import derive, forked, reseed
 from sartor.recording import BLOCK, Recorder
@@ -173,9 +174,10 @@ class Trainer:
             for batch in self.run.steps(batches):
                 reseed(derive(self.run.seed, self.world.own("forward"), self.step), self.device)  # dropout and the like
                 self.set_lr(epoch, steps)
-                loss, moved = self.train_step(batch, preserved)
+                densities = self.densities
+                loss, dense = self.train_step(batch, preserved)
                 refuse_own_mode(self.model, before)
-                cost = batch.size * self.passes * training_flops(self.flops, self.densities, dense_gradient=moved)
+                cost = batch.size * self.passes * training_flops(self.flops, densities, dense_gradient=dense)
                 self.ledger.charge(purpose, trained=batch.size, flops=cost)
                 self.meter.loss += loss * batch.size
                 self.meter.samples += batch.size
@@ -186,22 +188,24 @@ class Trainer:
 
     def train_step(self, batch: Batch, preserved: Preserved | None = None) -> tuple[float, bool]:
         """Take one optimiser step; return the loss and whether the pruner used the dense gradient."""
-        moving = self.pruner is not None and self.pruner.moves(self.step, self.total_steps)
+        dense = self.pruner is not None and uses_dense_gradient(self.pruner, self.step, self.total_steps)
         self.optimizer.zero_grad(set_to_none=True)
         if self.recorder is not None:
             self.recorder.begin()
         loss, losses = self.backward(batch, preserved)
-        value = self.finite(self.world.sum_gradients(self.model.parameters(), loss), losses, batch)
+        learned = () if self.masks is None else self.masks.learned
+        value = self.finite(self.world.sum_gradients([*self.model.parameters(), *learned], loss), losses, batch)
         if self.recorder is not None:
             self.recorder.visit(batch.rows, self.loader.pool)
         may_step = True
         if self.pruner is not None and self.masks is not None:
             may_step = self.pruner.update(self.masks, step=self.step, total_steps=self.total_steps)
+        if self.masks is not None:
             self.masks.apply_to_gradients()
         if may_step:
             self.optimizer.step()
         self.step += 1
-        return value, moving
+        return value, dense
 
     def backward(self, batch: Batch, preserved: Preserved | None) -> tuple[Tensor, Tensor]:
         """Compute the gradients; return the loss, and each sample's own.
@@ -241,6 +245,11 @@ class Trainer:
         with forked(self.device):
             reseed(derive(self.run.seed, self.world.own(purpose), self.step), self.device)
             yield
+
+    def looking(self) -> AbstractContextManager[None]:
+        """Surround a look at the network with the pruner's own, where it has one."""
+        look = getattr(self.pruner, "look", None)
+        return nullcontext() if look is None or self.masks is None else look(self.model, self.masks)
 
     @contextmanager
     def surrounded(self) -> Iterator[None]:
@@ -288,7 +297,7 @@ class Trainer:
 
         `each` are the FLOPs of a forward pass of one sample, where they are not those of the masks as they are.
         """
-        with self.ledger.timed(purpose), self.own_randomness("scan"):
+        with self.ledger.timed(purpose), self.own_randomness("scan"), self.looking():
             seen = scan(
                 self.model,
                 pool,
@@ -320,8 +329,8 @@ class Trainer:
             seen = self.scan(pool.only(rows), frozenset({"logits", "targets"}), purpose="record")
             recorder.history.visit(seen.rows, seen.logits, seen.targets)
 
-    def evaluate(self, pool: Pool, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
-        """Return per-sample losses and correctness over a pool's rows; charged as monitoring."""
+    def evaluate(self, pool: Pool, *, batch_size: int = 256, purpose: str = MONITOR) -> tuple[Tensor, Tensor]:
+        """Return per-sample losses and correctness over a pool's rows; charged as monitoring, unless told otherwise."""
         like = self.loader
         loader = Loader(
             pool,
@@ -341,8 +350,13 @@ class Trainer:
                 hits.append(correct(logits, batch.targets).cpu())
             return losses, hits
 
-        with self.ledger.timed(MONITOR), self.own_randomness("evaluate"), undisturbed(self.model):
+        with (
+            self.ledger.timed(purpose),
+            self.own_randomness("evaluate"),
+            undisturbed(self.model),
+            self.looking(),
+        ):
             losses, hits = fitting(passed, batch_size)
-        self.ledger.charge(MONITOR, forward=len(pool), flops=len(pool) * self.flops.masked(self.densities))
+        self.ledger.charge(purpose, forward=len(pool), flops=len(pool) * self.flops.masked(self.densities))
         gathered = [self.world.gather_rows(torch.cat(found) if found else None) for found in (losses, hits)]
         return gathered[0], gathered[1]

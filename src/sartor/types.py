@@ -103,7 +103,17 @@ class EpochSampler(Protocol):
 
 @runtime_checkable
 class Pruner(Protocol):
-    """Decides which weights live, before and while the network trains."""
+    """Decides which weights live, before and while the network trains.
+
+    It may also have `needs_gradient`, false where its moves do without the gradients of dead weights (true, if it has
+    not); `reached(step, total_steps)`, where the number of living weights changes: how far the masks have come after
+    the update at that step, from dense, 0, to `masks.goal`, 1, and at step -1, before the first; `init_samples`, where
+    `init` reads samples: how many, with `init_passes`, the forward-backward passes that it takes over each (1), and
+    `check(model)`, which refuses what `init` would refuse, without them; `trials`, how often `finish` measures the
+    training loss (it is then given `measure`, a function that does), and `finetune`, for how many epochs the network
+    trains on under the settled masks, at the constant learning rate `finetune_lr`. Forecasts ask all of these.
+    And `look(model, masks)`, which surrounds a look at the network (a scan, an evaluation) as `forward` does a pass.
+    """
 
     @property
     def passes(self) -> int:
@@ -118,7 +128,10 @@ class Pruner(Protocol):
         batches: Iterable[Any] | None = None,
         loss: Callable[..., Tensor] | None = None,
     ) -> Masks:
-        """Make the first masks and enforce them on `model`'s own parameters."""
+        """Make the first masks and enforce them on `model`'s own parameters.
+
+        `batches` are pairs (inputs, targets) on the model's device, `loss(logits, targets)` a mean over samples.
+        """
         ...
 
     def forward(self, model: nn.Module, masks: Masks) -> AbstractContextManager[None]:
@@ -130,9 +143,9 @@ class Pruner(Protocol):
         ...
 
     def moves(self, step: int, total_steps: int) -> bool:
-        """Tell whether the update at this step moves the masks, and so needs the dense gradient."""
+        """Tell whether the update at this step moves the masks; it needs the dense gradient then, or not at all."""
         ...
 
     def finish(self, model: nn.Module, masks: Masks) -> None:
-        """Settle the masks after the last step; does nothing for most pruners."""
+        """Settle the masks after the last step; does nothing for most pruners, or when they are settled already."""
         ...

@@ -32,6 +32,7 @@ def touch(root: Path, name: str) -> Path:
         (("cifar-100-binary/train.bin",), "cifar100"),
         (("MNIST/raw/train-images-idx3-ubyte.gz",), "mnist"),
         (("FashionMNIST/raw/train-images-idx3-ubyte",), "fashion-mnist"),
+        (("train.csv", "test.csv", "classes.txt"), "text"),
     ],
 )
 def test_a_folder_is_told_by_its_files(tmp_path: Path, files: tuple[str, ...], name: str) -> None:
@@ -41,10 +42,19 @@ def test_a_folder_is_told_by_its_files(tmp_path: Path, files: tuple[str, ...], n
 
 
 def test_files_are_told_by_their_names_and_columns(tmp_path: Path) -> None:
-    for name, text in (("a.csv", "x,label\n1,2\n"), ("b.csv", "path,label\n1,2\n"), ("c.jsonl", ""), ("d.NPZ", "")):
+    files = {
+        "a.csv": ("x,label\n1,2\n", "csv"),
+        "b.csv": ("path,label\n1,2\n", "manifest"),
+        "c.csv": ("ID,Text,label\n1,a b,2\n", "text"),
+        "d.csv": ("text,age,label\na,1,2\n", "csv"),
+        "e.csv": ("text,path,label\na,1,2\n", "manifest"),
+        "f.jsonl": ('{"path": "1", "text": "a", "label": 2}', "manifest"),
+        "g.jsonl": ('{"text": "1", "stars": 3, "label": 2}', "text"),
+        "h.NPZ": ("", "npz"),
+    }
+    for name, (text, kind) in files.items():
         (tmp_path / name).write_text(text)
-    kinds = [recognise(path) for path in sorted(tmp_path.iterdir())]
-    assert kinds == ["csv", "manifest", "manifest", "npz"]
+        assert recognise(tmp_path / name) == kind, name
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from reference.rigl import LiteralRun, literal_move, two_sorts_move
 from sartor.errors import ConfigError, PruningError
 from sartor.prune.masks import Masks
-from sartor.prune.rigl import RigL, drop_and_grow
+from sartor.prune.rewiring import drop_and_grow
+from sartor.prune.rigl import RigL
 from sartor.registry import PRUNERS
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {

@@ -17,7 +17,7 @@ from sartor.costs import count_flops
 from sartor.errors import ConfigError
 from sartor.models.build import build_model
 from sartor.ranking import size_of
-from sartor.recipes.forecast import forecast, mask_densities
+from sartor.recipes.forecast import forecast, mask_counts
 from sartor.recipes.presets import PRESETS
 from sartor.recipes.recipe import Recipe
 from sartor.registry import DATASETS, MODELS, RECIPES
@@ -104,12 +104,12 @@ def test_what_a_preset_costs_can_be_foreseen(name: str) -> None:
     _, classes, shape = SHAPES[preset.data]
     model = network(preset.model, classes, shape)
     flops = count_flops(model, torch.zeros(1, *shape))
-    densities, removed = mask_densities(recipe, model)
+    counts = mask_counts(recipe, model)
     parameters = sum(p.numel() for p in model.parameters())
-    cost = forecast(recipe, n, flops, densities, parameters=parameters, removed=removed)
+    cost = forecast(recipe, n, flops, counts, parameters=parameters)
     sparsity = 0.7 if recipe.sparsity is None else recipe.sparsity
     assert cost.kept_weights / parameters == pytest.approx(1 - sparsity, abs=0.02)
-    assert densities["classifier.weight"] == pytest.approx(0.1, abs=0.001)
+    assert counts.densities()["classifier.weight"] == pytest.approx(0.1, abs=0.001)
     assert set(cost.flops_by_purpose) == {"warmup", "select", "train"}
     full = 3 * flops.forward * n * recipe.epochs
     assert 0.01 < cost.flops / full < 0.2, "a fraction of dense training on all data"

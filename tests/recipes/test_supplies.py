@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import pytest
@@ -161,7 +162,7 @@ def test_gradients_of_single_samples_are_charged_forward_and_backward_with_the_d
     recipe = SWaST(**QUICK, selector="grand(layers=all)", pruner="rigl(every=1000)", preserve="none")
     result = fit(splits, recipe)
     n, forecaster = result.results["n"], Forecaster(splits, MODEL)
-    densities = forecaster.densities(recipe)[0]
+    densities = forecaster.counts(recipe).densities()
     each = training_flops(forecaster.flops, densities, dense_gradient=True)
     assert result.results["samples"]["select"] == {"forward": 0, "trained": 2 * n}
     assert result.results["flops_by_purpose"]["select"] == pytest.approx(2 * n * each, rel=1e-12)
@@ -283,6 +284,9 @@ class Stub:
 
     def masked(self, densities):
         return 1.0
+
+    def looking(self):
+        return nullcontext()
 
 
 def test_a_slot_that_trains_nothing_has_no_end():

@@ -27,6 +27,9 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
     """Return one line for an epoch, a selection, or for where a run goes on."""
     if line["kind"] == "continued":
         return f"going on from {line['checkpoint']}: {line['epoch']} epochs and {line['step']} steps are done"
+    if line["kind"] == "settled":
+        test = f", test {100 * line['test_accuracy']:.2f} %" if "test_accuracy" in line else ""
+        return f"        masks settled, {100 * line['density']:.1f} % of their weights live{test}"
     if line["kind"] == "selection":
         noise = "" if line["noise_ratio"] is None else f", {100 * line['noise_ratio']:.1f} % of its labels wrong"
         return f"        selected {line['k']} samples{noise}"

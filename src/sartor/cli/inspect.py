@@ -45,7 +45,7 @@ class Inspect:
     root: Path | None = None
     """Folder that holds the files of a data set given by name, or its one file."""
     model: str | None = None
-    """Network whose training is priced; cnn for images and fc for other samples, if not given."""
+    """Network whose training is priced; if not given, cnn for images, vdcnn9 for texts, else fc."""
     arms: tuple[str, ...] = ("dense", "swast-cut")
     """Plans to price, arms of a comparison, such as "swast-cut(sparsity=0.5)"."""
     fraction: float = SWaST.fraction
@@ -149,7 +149,7 @@ def usual_model(splits: Splits) -> str:
     inputs = splits.train.inputs
     if not isinstance(inputs, Tensor):
         raise ConfigError("a sample is more than one tensor; name a network that takes them with --model.")
-    return "cnn" if inputs.ndim == 4 else "fc"
+    return "vdcnn9" if splits.name == "text" else "cnn" if inputs.ndim == 4 else "fc"
 
 
 def make_plans(forecaster: Forecaster, recipes: dict[str, Recipe], dense: Recipe) -> list[Plan]:

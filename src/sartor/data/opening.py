@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sartor.data.folders import any_picture, folders_in, training_folder
 from sartor.data.formats import Splits
-from sartor.data.records import read_csv
+from sartor.data.records import read_csv, read_jsonl
 from sartor.errors import ConfigError, DataError
 from sartor.registry import DATASETS, parse
 
@@ -37,9 +37,7 @@ def recognise(path: Path) -> str:
     if path.is_file():
         if path.suffix.lower() not in _FILES:
             raise DataError(f"{path} is none of {' '.join(_FILES)}; name a folder, or one of these.")
-        if path.suffix.lower() == ".csv":
-            return "manifest" if read_csv(path).find("path") else "csv"
-        return "npz" if path.suffix.lower() == ".npz" else "manifest"
+        return "npz" if path.suffix.lower() == ".npz" else _kind_of_records(path)
     for name, looks in _KINDS.items():
         if looks(path):
             return name
@@ -50,8 +48,19 @@ def recognise(path: Path) -> str:
         )
     raise DataError(
         f"{path} is no data set that is known; looked for class folders (CLASS/picture.jpg, or train/CLASS/...), "
-        "wnids.txt (Tiny ImageNet), data_batch_1 (CIFAR-10), train (CIFAR-100), train-images-idx3-ubyte."
+        "wnids.txt (Tiny ImageNet), data_batch_1 (CIFAR-10), train (CIFAR-100), train-images-idx3-ubyte, train.csv and "
+        "test.csv (texts)."
     )
+
+
+def _kind_of_records(path: Path) -> str:
+    """Tell pictures, which have a path, texts, which have a text (and in a csv nothing else to learn), and tables."""
+    table = path.suffix.lower() == ".csv"
+    records = read_csv(path) if table else read_jsonl(path)
+    names = {name.casefold() for name in records.names}
+    if "text" in names and "path" not in names and (not table or names <= {"text", "label", "id", "split"}):
+        return "text"
+    return "csv" if table and "path" not in names else "manifest"
 
 
 def _build(spec: str, root: str | Path | None, unreadable: str | None) -> Splits:
@@ -89,6 +98,7 @@ _KINDS: dict[str, Callable[[Path], bool]] = {
     "cifar100": lambda path: _holds(path, "", "cifar-100-python", "cifar-100-binary", stem="train"),
     "fashion-mnist": lambda path: _holds(path, "FashionMNIST/raw", stem="train-images-idx3-ubyte"),
     "mnist": lambda path: _holds(path, "MNIST/raw", stem="train-images-idx3-ubyte"),
+    "text": lambda path: (path / "train.csv").is_file() and (path / "test.csv").is_file(),
     "imagefolder": _is_image_folder,
 }
 """How each data set is recognised; the first that fits is taken."""

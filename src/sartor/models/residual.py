@@ -81,6 +81,27 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
 
 
+class PreactivationBlock(nn.Module):
+    """Two 3 x 3 convolutions, each after norm and ReLU, with nothing after the addition (He et al. 2016b)."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, channels: int, stride: int, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.same = stride == 1 and inputs == channels
+        self.shortcut = nn.Identity() if self.same else shortcut(inputs, channels, stride)
+
+    def forward(self, x: Float[Tensor, "b i height width"]) -> Float[Tensor, "b o rows columns"]:
+        """Return F(x) + x, or F(x) + shortcut(relu(bn1(x))) where the shape changes."""
+        active = F.relu(self.bn1(x))
+        y = self.conv2(F.relu(self.bn2(self.conv1(active))))
+        return y + (x if self.same else self.shortcut(active))
+
+
 class PreactivationBottleneck(nn.Module):
     """The bottleneck with norm and ReLU before each convolution and nothing after the addition (He et al. 2016b)."""
 
@@ -106,15 +127,16 @@ class PreactivationBottleneck(nn.Module):
         return y + (x if self.same else self.shortcut(active))
 
 
-Block = type[BasicBlock] | type[Bottleneck] | type[PreactivationBottleneck]
+Block = type[BasicBlock] | type[Bottleneck] | type[PreactivationBlock] | type[PreactivationBottleneck]
 
 
 class ResNet(nn.Module):
     """A stem, stages of blocks with w, 2w, 4w, ... channels, global average pooling and a linear classifier.
 
     The stem `cifar` is a 3 x 3 convolution that keeps the image's size, `imagenet` a 7 x 7 one of stride 2 and a
-    max-pooling of stride 2. Each stage but the first halves the sides. Where blocks begin with norm and ReLU, these
-    move from the stem to the end. `dropout` is the rate of dropout before the classifier.
+    max-pooling of stride 2; it has `first` channels, w if that is None. Each stage but the first halves the sides.
+    Where blocks begin with norm and ReLU, these move from the stem to the end. `dropout` is the rate of dropout before
+    the classifier.
     """
 
     def __init__(
@@ -127,16 +149,18 @@ class ResNet(nn.Module):
         classes: int,
         stem: str,
         dropout: float = 0.0,
+        first: int | None = None,
     ) -> None:
         super().__init__()
         kernel, stride, padding = (7, 2, 3) if stem == "imagenet" else (3, 1, 1)
-        self.conv1 = nn.Conv2d(channels, width, kernel, stride, padding, bias=False)
-        self.preactivation = block is PreactivationBottleneck
+        inputs = width if first is None else first
+        self.conv1 = nn.Conv2d(channels, inputs, kernel, stride, padding, bias=False)
+        self.preactivation = block in (PreactivationBlock, PreactivationBottleneck)
         outputs = width * 2 ** (len(blocks) - 1) * block.expansion
         if not self.preactivation:
-            self.bn1 = nn.BatchNorm2d(width)
+            self.bn1 = nn.BatchNorm2d(inputs)
         self.reduce = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
-        self.depth, inputs = len(blocks), width
+        self.depth = len(blocks)
         for i, count in enumerate(blocks):
             self.add_module(f"stage{i + 1}", _stage(block, count, inputs, width * 2**i, 1 if i == 0 else 2, shortcut))
             inputs = width * 2**i * block.expansion

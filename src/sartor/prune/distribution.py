@@ -30,16 +30,25 @@ def kept_counts(shapes: Mapping[str, Sequence[int]], sparsity: float, kind: str 
     check_range("sparsity", sparsity, 0, 1, high_open=True)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     if kind == "uniform":
-        return {name: max(1, _kept(sparsity, size)) for name, size in sizes.items()}
-    total, weights = _kept(sparsity, sum(sizes.values())), sum(sizes.values())
-    if total < len(sizes):
-        raise PruningError(
-            f"sparsity {sparsity:g} keeps {total} of {weights} weights, but each of the {len(sizes)} layers needs one; "
-            f"the sparsity can be at most {1 - len(sizes) / weights:.6g}."
-        )
+        return {name: max(1, kept_of(sparsity, size)) for name, size in sizes.items()}
+    total = kept_of(sparsity, sum(sizes.values()), layers=len(sizes))
     size = torch.tensor(list(sizes.values()), dtype=torch.float64)
     raw = torch.tensor([_raw_density(shape, kernel=kind == "erk") for shape in shapes.values()], dtype=torch.float64)
     return dict(zip(shapes, _allot(total, size, raw * size), strict=True))
+
+
+def kept_of(sparsity: float, weights: int, *, layers: int = 0) -> int:
+    """Return floor((1-S) n + 1/2) of n weights, with S the decimal number that was written (0.9 is nine tenths).
+
+    Raises: PruningError: if that is less than one for each of so many layers.
+    """
+    kept = math.floor((1 - Fraction(str(sparsity))) * weights + Fraction(1, 2))
+    if kept < layers:
+        raise PruningError(
+            f"sparsity {sparsity:g} keeps {kept} of {weights} weights, but each of the {layers} layers needs one; "
+            f"the sparsity can be at most {1 - layers / weights:.6g}."
+        )
+    return kept
 
 
 def random_masks(
@@ -53,11 +62,6 @@ def random_masks(
         mask[torch.randperm(size, generator=generator, device=generator.device)[: kept[name]]] = True
         masks[name] = mask.reshape(tuple(shape))
     return masks
-
-
-def _kept(sparsity: float, size: int) -> int:
-    """Return floor((1-S) n + 1/2), with S the decimal number that was written (0.9 is nine tenths)."""
-    return math.floor((1 - Fraction(str(sparsity))) * size + Fraction(1, 2))
 
 
 def _raw_density(shape: Sequence[int], *, kernel: bool) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
@@ -13,6 +14,25 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sartor.errors import PruningError, nearest
+from sartor.ranking import size_of
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of weights by parameter name: in all, living now, and living in the end."""
+
+    total: Mapping[str, int]
+    kept: Mapping[str, int]
+    goal: Mapping[str, int]
+
+    def reached(self, share: float) -> dict[str, int]:
+        """Return how many weights live at a `share` of the way from dense, 0, to the goal, 1."""
+        return {name: n - size_of(share, n - self.goal[name]) for name, n in self.total.items()}
+
+    def densities(self, kept: Mapping[str, int] | None = None) -> dict[str, float]:
+        """Return the share of living weights of each parameter, now or where so many of them live."""
+        living = self.kept if kept is None else kept
+        return {name: living[name] / n for name, n in self.total.items()}
 
 
 class Masks:
@@ -20,19 +40,26 @@ class Masks:
 
     Nothing is wrapped or renamed. One training step: backward, unscale, `pruner.update`, `apply_to_gradients`, clip,
     optimiser step; once attached to the optimiser, dead weights are zero again after each of its steps. Masks follow
-    their parameters to another device, dtype or memory layout.
+    their parameters to another device, dtype or memory layout. `goal`: how many weights of each parameter their pruner
+    means to keep in the end, if not as many as now.
     Raises: PruningError: for a name that the model lacks, another shape, a mask that is not boolean, or a shared
     parameter that is masked under two names.
     """
 
-    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor], *, goal: Mapping[str, int] | None = None) -> None:
         self.model = model
         self._parameters = _named(model, masks)
         self._masks = {name: self._checked(name, mask) for name, mask in masks.items()}
         self._kept = {name: int(mask.sum()) for name, mask in self._masks.items()}
+        self._goal = dict(self._kept if goal is None else goal)
         self._copies: dict[str, Tensor] = {}
         self._optimizer: Optimizer | None = None
         self._hooks: list[Any] = []
+
+    @property
+    def learned(self) -> tuple[nn.Parameter, ...]:
+        """What a pruner learns beside the weights: processes that train together add up its gradients, too."""
+        return ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,6 +89,11 @@ class Masks:
     def densities(self) -> dict[str, float]:
         """Return the share of living weights of each masked parameter."""
         return {name: self._kept[name] / mask.numel() for name, mask in self._masks.items()}
+
+    @property
+    def counts(self) -> Counts:
+        """Numbers of weights by parameter: in all, living now, and living in the end."""
+        return Counts({name: mask.numel() for name, mask in self._masks.items()}, dict(self._kept), dict(self._goal))
 
     def digest(self) -> str:
         """Return the SHA-256 of all names, shapes and masks; equal masks have equal digests on any device."""

@@ -21,3 +21,11 @@ def is_update_step(step: int, every: int, stop_step: float) -> bool:
     They move at `every`, `2 * every`, ... below `stop_step`, and never at step 0, where the masks are fresh.
     """
     return 0 < step < stop_step and step % every == 0
+
+
+def cubic(share: float) -> float:
+    """Return how much of the pruning is done after a `share` of its time: 1 - (1 - share)^3, from 0 to 1.
+
+    Source: Zhu and Gupta 2017, Eq. 1.
+    """
+    return 1 - (1 - share) ** 3

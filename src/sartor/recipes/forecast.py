@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,11 +20,15 @@ from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError
 from sartor.precision import arithmetic, gains, pick_precision
-from sartor.randomness import generator
+from sartor.prune.base import needs_gradient
+from sartor.prune.masks import Counts
+from sartor.recipes.masking import PURPOSE, first_cost, first_masks, samples_read
+from sartor.recipes.settling import MEASURING, TUNING, trials_of, tuning_epochs
 from sartor.recipes.supplies import parts_scanned
-from sartor.recipes.timetable import count_steps
+from sartor.recipes.timetable import Looks, count_steps
 from sartor.scanning import FORWARD_PARTS, scan
 from sartor.scanning import forward as call
+from sartor.types import Pruner
 
 if TYPE_CHECKING:
     from sartor.recipes.recipe import Recipe
@@ -33,8 +38,9 @@ if TYPE_CHECKING:
 class Forecast:
     """Counts of a run to be: FLOPs by purpose (2 per multiply-add, masked ones theoretical), samples, steps.
 
-    `trained` are samples passed forward and backward, `scanned` forward only. Where they are `bounded`, sizes of epochs
-    are settled while training: samples, steps and FLOPs are the most that there can be.
+    `trained` are samples passed forward and backward, `again` those of further passes of the same step, `scanned`
+    forward only. Where they are `bounded`, sizes of epochs or densities of layers are settled while training: samples,
+    steps and FLOPs are the most that there can be.
     """
 
     n: int
@@ -49,6 +55,7 @@ class Forecast:
     kept_weights: int
     flops_by_purpose: dict[str, float]
     bounded: bool = False
+    again: int = 0
 
     @property
     def flops(self) -> float:
@@ -57,7 +64,16 @@ class Forecast:
 
     def seconds(self, per_sample: float) -> float:
         """Estimate the seconds, given those of one trained sample; a scanned one takes a third."""
-        return per_sample * (self.trained + self.scanned / 3)
+        return per_sample * (self.trained + self.again + self.scanned / 3)
+
+
+@dataclass(frozen=True)
+class Price:
+    """FLOPs of one sample: passed forward, trained on, and trained on where the pruner needs the dense gradient."""
+
+    forward: float
+    step: float
+    dense_step: float
 
 
 @dataclass
@@ -75,14 +91,45 @@ class Tally:
         self.trained += trained
         self.scanned += scanned
 
+    def charge_looks(self, looks: Looks, now: Price, earlier: Iterable[float], n: int) -> None:
+        """Add what a selection looks at, at the prices of the network as it is and of n samples by `earlier` ones."""
+        self.charge("select", looks.forward * now.forward, scanned=looks.forward)
+        self.charge("select", looks.backward * now.dense_step, trained=looks.backward)
+        for flops in earlier:
+            self.charge("select", flops, scanned=n)
+        self.charge("preserve", looks.subset * now.forward, scanned=looks.subset)
 
-def mask_densities(recipe: Recipe, model: nn.Module) -> tuple[dict[str, float], int]:
-    """Return the density of each masked parameter and the number of weights that masks remove."""
+
+UNMASKED = Counts({}, {}, {})
+"""Where nothing is masked."""
+
+
+def mask_counts(recipe: Recipe, model: nn.Module, pool: Callable[[], Pool] | None = None) -> Counts:
+    """Return how many weights the recipe's masks keep; `pool` makes the training pool, for a pruner that reads samples.
+
+    Where layers share a budget by their weights (`distribution=global`), the layers' shares are those of this model.
+    """
     pruner = recipe.make_pruner()
     if pruner is None:
-        return {}, 0
-    masks = pruner.init(copy.deepcopy(model), generator=generator(recipe.seed, "masks"))
-    return masks.densities(), masks.total() - masks.kept()
+        return UNMASKED
+    read = pool() if samples_read(pruner) and pool is not None else None
+    return first_masks(recipe, pruner, copy.deepcopy(model), read).counts
+
+
+def price_list(flops: Flops, counts: Counts, pruner: Pruner | None, total_steps: int) -> Callable[[int], Price]:
+    """Return a function from a step to the price after its update; -1 is before the first step."""
+
+    def price(kept: Mapping[str, int]) -> Price:
+        densities = counts.densities(kept)
+        plain = training_flops(flops, densities)
+        return Price(flops.masked(densities), plain, training_flops(flops, densities, dense_gradient=True))
+
+    reached = getattr(pruner, "reached", None)
+    if reached is None:
+        always = price(counts.kept)
+        return lambda step: always
+    at_share = functools.cache(lambda share: price(counts.reached(share)))
+    return lambda step: at_share(reached(step, total_steps))
 
 
 Choosing = Callable[[int, int], float]
@@ -113,52 +160,62 @@ def forecast(
     recipe: Recipe,
     n: int,
     flops: Flops,
-    densities: Mapping[str, float],
+    counts: Counts = UNMASKED,
     *,
     choosing: Choosing = nothing,
     parameters: int = 0,
-    removed: int = 0,
     held: int = 0,
 ) -> Forecast:
-    """Add up what a recipe does on a training pool of n samples and `held` held-out ones.
+    """Add up what a recipe does on a training pool of n samples and `held` held-out ones; `counts`: of its masks.
 
-    Equals the ledger of the run; where the recipe is `bounded`, it is the most that this can be.
+    Equals the ledger of the run; where it is `bounded`, it is the most that this can be. Training under settled masks
+    counts as if nothing were settled: which layers have how many of the weights is not known before.
     """
     slots, recording = recipe.timetable(n), recipe.recording
     total_steps, pruner = count_steps(slots, recipe.batch_size), recipe.make_pruner()
-    passes = 1 if pruner is None else pruner.passes
-    forward, plain = flops.masked(densities), training_flops(flops, densities)
-    dense = training_flops(flops, densities, dense_gradient=True)
-    tally, started = Tally(), False
-    step = moved = done = 0
+    passes, needs_dense = (1, False) if pruner is None else (pruner.passes, needs_gradient(pruner))
+    prices = price_list(flops, counts, pruner, total_steps)
+    tally, started, now = Tally(), False, prices(-1)
+    ends: list[float] = []  # of a forward pass, at the ends of the epochs that have trained
+    step = moved = again = 0
+    passed, first = first_cost(pruner, flops, n)
+    tally.charge(PURPOSE, first, trained=passed)
     for slot in slots:
         started = started or slot.draws
         if slot.draws:
-            looks, own = recipe.looks(n, held=held, size=slot.size, done=done), choosing(n, slot.size)
-            tally.charge("select", looks.forward * forward, scanned=looks.forward)
-            tally.charge("select", looks.backward * dense + own, trained=looks.backward)
-            tally.charge("preserve", looks.subset * forward, scanned=looks.subset)
+            looks = recipe.looks(n, held=held, size=slot.size, done=len(ends))
+            tally.charge_looks(looks, now, [n * end for end in ends[-1 - looks.earlier : -1]], n)
+            tally.charge("select", choosing(n, slot.size))
         purpose = recipe.purpose_of(slot, started)
         for size in even_sizes(slot.size, recipe.batch_size)[: slot.steps(recipe.batch_size)] if slot.size else []:
             moves = pruner is not None and pruner.moves(step, total_steps)
-            tally.charge(purpose, size * passes * (dense if moves else plain), trained=size)
-            step, moved = step + 1, moved + moves
+            tally.charge(purpose, size * passes * (now.dense_step if moves and needs_dense else now.step), trained=size)
+            now = prices(step) if moves else now
+            step, moved, again = step + 1, moved + moves, again + size * (passes - 1)
         if slot.size and recording == "epoch":
-            tally.charge("record", n * forward, scanned=n)
-        done += slot.size > 0
+            tally.charge("record", n * now.forward, scanned=n)
+        if slot.size:
+            ends.append(now.forward)
+    trials, more = trials_of(pruner), tuning_epochs(pruner)
+    last = next(slot.size for slot in reversed(slots) if slot.size)
+    tally.charge(MEASURING, trials * n * now.forward, scanned=trials * n)
+    tally.charge(TUNING, more * last * now.step, trained=more * last)
+    if recording == "epoch":
+        tally.charge("record", more * n * now.forward, scanned=more * n)
     return Forecast(
         n=n,
         k=min(slot.size for slot in slots if slot.size),
-        epochs=len(slots),
-        steps=total_steps,
+        epochs=len(slots) + more,
+        steps=total_steps + more * len(even_sizes(last, recipe.batch_size)),
         trained=tally.trained,
         scanned=tally.scanned,
         selections=sum(slot.draws for slot in slots),
         moves=moved,
         parameters=parameters,
-        kept_weights=parameters - removed,
+        kept_weights=parameters - sum(counts.total.values()) + sum(counts.goal.values()),
         flops_by_purpose=tally.flops,
-        bounded=recipe.bounded,
+        bounded=recipe.bounded or more > 0,
+        again=again,
     )
 
 
@@ -166,7 +223,7 @@ def match_cost(
     recipe: Recipe,
     n: int,
     flops: Flops,
-    densities: Mapping[str, float],
+    counts: Counts,
     target: float,
     *,
     choosing: Choosing = nothing,
@@ -182,7 +239,7 @@ def match_cost(
         raise unknown_cost(recipe)
 
     def cost(length: int) -> float:
-        return forecast(recipe.lengthened(length), n, flops, densities, choosing=choosing, held=held).flops
+        return forecast(recipe.lengthened(length), n, flops, counts, choosing=choosing, held=held).flops
 
     low = high = recipe.fewest_epochs
     if cost(low) > 2 * target:

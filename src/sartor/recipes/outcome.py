@@ -26,6 +26,8 @@ from sartor.train import Trainer
 from sartor.types import Subset
 
 HISTORY = "history.safetensors"
+STANDS = ("epoch", "settled")
+"""Kinds of lines that tell how the network stands; what a later one does not tell, it leaves as it was."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,12 @@ class Watch:
             density=1.0 if masks is None else masks.density(),
             flops=trainer.ledger.flops(),
         )
+
+    def settled(self, epochs: int) -> None:
+        """Log what has become of the network, after so many epochs, by masks that were settled."""
+        trainer = self.trainer
+        density = 1.0 if trainer.masks is None else trainer.masks.density()
+        trainer.run.log("settled", epoch=epochs - 1, **self.measure(), density=density, flops=trainer.ledger.flops())
 
     def measure(self) -> dict[str, Any]:
         """Evaluate on the test set, the hold-out and the probe."""
@@ -168,7 +176,7 @@ def conclude(
 ) -> Result:
     """Write the network, the masks, the ledger and, last of all, the results; `beginning`: digest of first weights."""
     model, masks, ledger = trainer.model, trainer.masks, trainer.ledger
-    last = next(line for line in reversed(run.metrics) if line["kind"] == "epoch")
+    last = {name: value for line in run.metrics if line["kind"] in STANDS for name, value in line.items()}
     refuse_divergence(model, last)
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     run.write("model.safetensors", save(state))

@@ -23,6 +23,7 @@ from sartor.memory import enough_memory
 from sartor.precision import PRECISIONS
 from sartor.recipes.optimizing import check_norms
 from sartor.recipes.outcome import Result, Watch, conclude, pool_summary, recall
+from sartor.recipes.settling import settle
 from sartor.recipes.setup import (
     AUGMENTS,
     Data,
@@ -256,8 +257,7 @@ class Recipe(ABC):
                 trainer = prepare_trainer(self, run, model, data, chosen, workers)
                 watch = Watch(trainer, data, every=self.evaluate_every, probe=self.probe)
                 subset = self.program(trainer, data, watch)
-                if trainer.pruner is not None and trainer.masks is not None:
-                    trainer.pruner.finish(model, trainer.masks)
+                settle(trainer, data, watch, subset, len(self.timetable(len(data.train))))
                 known = {"format": 1, "recipe": self.name, "arm": self.name, "match": "epochs"}
                 known |= {
                     "seed": self.seed,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sartor.costs import Ledger, count_flops
+from sartor.costs import Flops, Ledger, count_flops
 from sartor.data.arrays import named_tensors, not_finite
 from sartor.data.augment import Augment
 from sartor.data.loader import Loader, check_workers
@@ -21,6 +21,8 @@ from sartor.history import History
 from sartor.memory import shortage
 from sartor.models.shapes import shape_of
 from sartor.precision import arithmetic, gains, has_bf16, pick_precision
+from sartor.prune.masks import Masks
+from sartor.recipes.masking import PURPOSE, first_cost, first_masks, samples_read
 from sartor.recipes.optimizing import make_optimizer
 from sartor.recipes.timetable import count_steps
 from sartor.recording import Recorder
@@ -28,6 +30,7 @@ from sartor.run import Run
 from sartor.scanning import forward
 from sartor.schedules import Schedule
 from sartor.train import Trainer
+from sartor.types import Pruner
 from sartor.undisturbed import undisturbed
 from sartor.version import __version__
 
@@ -197,6 +200,21 @@ def note_beginning(there: str, here: str) -> None:
         )
 
 
+def begin_masks(
+    recipe: Recipe, pruner: Pruner, run: Run, model: nn.Module, data: Data, flops: Flops, ledger: Ledger
+) -> Masks:
+    """Make the first masks; where they come of samples, that is charged, and all processes take those of the first."""
+    if not samples_read(pruner):
+        return first_masks(recipe, pruner, model, None)
+    with ledger.timed(PURPOSE):
+        masks = first_masks(recipe, pruner, model, data.train)
+    passed, cost = first_cost(pruner, flops, len(data.train))
+    ledger.charge(PURPOSE, trained=passed, flops=cost)
+    masks.load_state_dict(run.world.broadcast(masks.state_dict()))
+    run.world.share(model.state_dict().values())
+    return masks
+
+
 def prepare_trainer(
     recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device, workers: int = 0
 ) -> Trainer:
@@ -212,8 +230,8 @@ def prepare_trainer(
     optimizer = make_optimizer(recipe, model)
     slots = recipe.timetable(len(data.train))
     steps = count_steps(slots, recipe.batch_size)
-    pruner = recipe.make_pruner()
-    masks = None if pruner is None else pruner.init(model, generator=run.generator("masks")).attach(optimizer)
+    pruner, ledger = recipe.make_pruner(), Ledger()
+    masks = None if pruner is None else begin_masks(recipe, pruner, run, model, data, flops, ledger).attach(optimizer)
     run.track("model", model)
     if masks is not None:
         run.track("masks", masks)
@@ -236,7 +254,7 @@ def prepare_trainer(
             world=run.world,
         ),
         flops=flops,
-        ledger=run.track("ledger", Ledger()),
+        ledger=run.track("ledger", ledger),
         total_steps=steps,
         device=device,
         lr=recipe.lr,

@@ -49,7 +49,7 @@ def looks_of(selector: Selector, n: int, *, held: int, done: int) -> Looks:
     passes = count if source == "dropout" else 0
     forward, backward = samples_passed(parts_scanned(selector), n, held=held, members=passes)
     earlier = max(0, min(count, done) - 1) if source == "snapshots" else 0
-    return Looks(forward + n * earlier, backward)
+    return Looks(forward, backward, earlier=earlier)
 
 
 def ends_read(slots: Sequence[Slot], count: int) -> dict[int, list[int]]:
@@ -74,7 +74,8 @@ class Snapshots:
         wanted = {end for draw, ends in self.read.items() if draw > epoch for end in ends}
         self.states = {end: state for end, state in self.states.items() if end in wanted}
         if epoch in wanted:
-            state = {name: value.detach().cpu().clone() for name, value in trainer.model.state_dict().items()}
+            with trainer.looking():
+                state = {name: value.detach().cpu().clone() for name, value in trainer.model.state_dict().items()}
             self.states[epoch] = {"network": state, "flops": trainer.flops.masked(trainer.densities)}
 
     def before(self, draw: int) -> list[dict[str, Any]]:
@@ -126,7 +127,7 @@ def look(
         return seen
     members = []
     for state in snapshots.before(epoch):
-        with as_it_was(trainer.model, state["network"]):
+        with trainer.looking(), as_it_was(trainer.model, state["network"]):
             only = frozenset({"logits"})
             members.append(trainer.scan(data.train, only, purpose="select", each=state["flops"]))
     members.append(Scan(seen.rows, {"logits": seen.logits}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import ClassVar, Literal
@@ -11,9 +10,9 @@ from torch import nn
 
 from sartor.errors import ConfigError, SelectionError, check_choice, check_range
 from sartor.losses import REDUCTIONS, correct
-from sartor.randomness import generator
 from sartor.ranking import size_of
 from sartor.recipes.classifier import check_classifier
+from sartor.recipes.masking import check_masks
 from sartor.recipes.outcome import Watch
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data
@@ -188,7 +187,7 @@ class SWaST(Recipe):
         if pruner is not None:
             if self.variant != "whole" and "sparsity" not in parse(self.pruner)[1]:
                 check_classifier(model, data.train, head=self.head, variant=self.variant)
-            pruner.init(copy.deepcopy(model), generator=generator(self.seed, "masks"))
+            check_masks(self, pruner, model)
 
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
         """Run Algorithm 1; the lines in comments are those of its box."""
