@@ -50,6 +50,8 @@ LEVELS = (
         "dist",
         "losses",
         "schedules",
+        "costs_paper",
+        "teacher",
     },
     {"select", "prune", "fuse", "train", "run", "run_folder", "recording"},
     {"recipes"},

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError
 from sartor.head import needs_linear_head, no_linear_head
 from sartor.history import History
@@ -107,8 +108,11 @@ def look(
     epoch: int,
     progress: float,
     head: str | None,
+    labelled: Pool | None = None,
 ) -> Scan:
     """Scan the training pool for all that a selector needs, and for what is needed `also`; charged as `select`.
+
+    `labelled` are samples that have labels, where those of the pool have none yet.
 
     Members are passes with dropout on, which draw by seed and epoch, or snapshots, one in the network at a time.
     """
@@ -120,6 +124,7 @@ def look(
         progress=progress,
         head=head,
         validation=data.validation,
+        labelled=labelled,
         dropout_passes=count if source == "dropout" else 0,
         seed=derive(trainer.run.seed, "members", epoch),
     )
