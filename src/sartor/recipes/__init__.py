@@ -2,5 +2,6 @@
 
 from sartor.recipes.dense import Dense as Dense
 from sartor.recipes.outcome import Result as Result
+from sartor.recipes.prunefuse import PruneFuse as PruneFuse
 from sartor.recipes.recipe import Recipe as Recipe
 from sartor.recipes.swast import SWaST as SWaST

@@ -194,6 +194,7 @@ def glance(selector: Selector, model: nn.Module, data: Data, *, head: str | None
         progress=0.0,
         lr=0.0,
         validation=None if data.validation is None else data.validation.only(data.validation.rows[:1]),
+        labelled=first,
         history=History(first.rows),
         dropout_passes=1 if members_of(selector)[0] == "dropout" else 0,
     )
