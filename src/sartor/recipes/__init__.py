@@ -1,5 +1,6 @@
 """Training programs that read like the papers' algorithm boxes, and their controls."""
 
+from sartor.recipes.active import Active as Active
 from sartor.recipes.dense import Dense as Dense
 from sartor.recipes.outcome import Result as Result
 from sartor.recipes.prunefuse import PruneFuse as PruneFuse

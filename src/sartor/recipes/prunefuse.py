@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,6 @@ import torch
 from torch import nn
 
 from sartor.costs import count_flops
-from sartor.costs_paper import selector_cost, training_cost
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.prune.channels import ChannelPlan
@@ -22,7 +22,6 @@ from sartor.recipes.labels import Labels
 from sartor.recipes.rounds import Round, Rounds, check_schedule
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
-from sartor.recipes.supplies import members_of
 from sartor.registry import RECIPES
 from sartor.schedules import STEPS
 from sartor.teacher import Teacher
@@ -158,9 +157,10 @@ class PruneFuse(Rounds):
         return Round(number, size, asked, selects, synced, target)
 
     def check_data(self, model: nn.Module, data: Data) -> None:
-        """Refuse a network that cannot be cut or fused as asked."""
-        made = self.cut(model, data.train, torch.Generator().manual_seed(0))
+        """Refuse a network that cannot be cut or fused as asked, or whose cut form cannot choose."""
         super().check_data(model, data)
+        made = self.cut(model, data.train, torch.Generator().manual_seed(0))
+        self.check_chooser(made.small, data)
         if self.fusion or self.t_sync:
             filled = self.filled(made, made.small, torch.Generator().manual_seed(0))
             if self.statistics == "estimated":
@@ -207,21 +207,30 @@ class PruneFuse(Rounds):
             made = self.cut(dense, data.train, generator)
             stage = Stage(title, self.selector_training(title), copy.deepcopy(made.small), data, **ask)
             return Proxy(made, stages.carry_out(stage))
+        return self.thinned(stages, title, dense, data, generator, ask)
+
+    def thinned(
+        self,
+        stages: Stages,
+        title: str,
+        dense: nn.Module,
+        data: Data,
+        generator: torch.Generator,
+        ask: Mapping[str, Any],
+    ) -> Proxy:
+        """Train a selector that loses its channels in equal steps while it trains; the optimiser begins each anew."""
         ends = [self.dynamic_epochs * i // self.dynamic for i in range(self.dynamic + 1)]
-        made, trained, all_plans = Cut(dense, None, dense), dense, None  # type: ignore[arg-type]
-        for i, start in enumerate(ends):
-            stop = ends[i + 1] if i < self.dynamic else self.stop_after
-            if i:
-                made = self.cut(trained, data.train, generator, self.sparsity * i / self.dynamic, all_plans)
-                all_plans = made.plan if all_plans is None else all_plans.then(made.plan)
-            stage_title = f"{title}-part-{i + 1}"
-            training = self.selector_training(stage_title, start=start, stop=stop)
-            begun = copy.deepcopy(made.small)
-            stage = Stage(stage_title, training, begun, data, **(ask if i == self.dynamic else {}))
-            outcome = stages.carry_out(stage)
-            trained = outcome.model
-        assert all_plans is not None
-        return Proxy(Cut(dense, all_plans, made.small), outcome)
+        small, plans, outcome = copy.deepcopy(dense), None, None
+        for part, (start, stop) in enumerate(pairwise([*ends, self.stop_after or self.epochs])):
+            if outcome is not None:
+                share = self.sparsity * part / self.dynamic
+                made = self.cut(outcome.model, data.train, generator, share, plans)
+                plans, small = (made.plan if plans is None else plans.then(made.plan)), made.small
+            role = f"{title}-part-{part + 1}"
+            training = self.selector_training(role, start=start, stop=stop)
+            outcome = stages.carry_out(Stage(role, training, small, data, **(ask if part == self.dynamic else {})))
+        assert plans is not None and outcome is not None
+        return Proxy(Cut(dense, plans, small), outcome)
 
     def synchronised(
         self, stages: Stages, now: Round, labels: Labels, before: Proxy, ask: Mapping[str, Any]
@@ -290,23 +299,10 @@ class PruneFuse(Rounds):
 
     def paper_costs(self, dense: int, selector: int, inputs: int, n: int) -> dict[str, Any]:
         """Return costs by the paper's convention, of networks with so many parameters."""
-        rounds = self.agenda(n)
-        members = members_of(self.make_selector())[1]
         epochs = self.stop_after or self.epochs
-        costs = selector_cost(
-            selector,
-            inputs,
-            n,
-            [now.size for now in rounds],
-            epochs,
-            passes=max(1, members) if self.looks_at_network else 0,
-            dense=dense,
-            synced={now.number for now in rounds if now.synced},
-            sync_epochs=self.sync_epochs or epochs,
-        )
-        last = training_cost(dense, inputs, rounds[-1].size, self.target_epochs or epochs)
-        by_size = {str(now.size): cost for now, cost in zip(rounds, costs, strict=True)}
-        return {"selector": by_size, "target": last, "total": costs[-1] + last}
+        synced = {now.number for now in self.agenda(n) if now.synced}
+        given = {"dense": dense, "synced": synced, "sync_epochs": self.sync_epochs or epochs}
+        return self.convention(selector, dense, inputs, n, target_epochs=self.target_epochs or epochs, **given)
 
 
 def keep_plan(setting: Setting, plan: ChannelPlan) -> None:

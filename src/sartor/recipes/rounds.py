@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sartor.costs_paper import selector_cost, training_cost
 from sartor.data.arrays import named_tensors
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError, check_choice, check_range
@@ -151,14 +152,17 @@ class Rounds(Recipe):
             Training.like(self, epochs=1, **PLAIN).check_batches(model, now.size, processes)
 
     def check_data(self, model: nn.Module, data: Data) -> None:
-        """Refuse what a selection would refuse after the first training."""
+        """Refuse budgets that the pool has not, and what a selection would lack."""
         super().check_data(model, data)
         self.agenda(len(data.train))
         selector = self.make_selector()
         if "validation" in selector.needs and data.validation is None:
             raise ConfigError(f"{self.acquisition} needs held-out samples, but holdout is 0; give --holdout 0.1, say.")
+
+    def check_chooser(self, chooser: nn.Module, data: Data) -> None:
+        """Refuse a network with which the acquisition cannot work."""
+        selector = self.make_selector()
         if selector.needs:
-            chooser = self.selector_network(model, data.train)
             seen = glance(selector, chooser, data, head=self.head, scoring=self.scoring)
             if seen.bias is None and needs_linear_head(selector):
                 raise no_linear_head()
@@ -272,6 +276,19 @@ class Rounds(Recipe):
         dense = sum(parameter.numel() for parameter in setting.model.parameters())
         sizes = [report["selector_parameters"] for report in rounds if "selector_parameters" in report]
         return self.paper_costs(dense, max(sizes, default=0), inputs, len(pool))
+
+
+    def convention(
+        self, chooser: int, target: int, inputs: int, n: int, *, target_epochs: int, **given: Any
+    ) -> dict[str, Any]:
+        """Return what selectors and target cost by the paper's convention; `given` is of synchronisation."""
+        rounds, members = self.agenda(n), members_of(self.make_selector())[1]
+        passes = max(1, members) if self.looks_at_network else 0
+        sizes, epochs = [now.size for now in rounds], self.stop_after or self.epochs
+        costs = selector_cost(chooser, inputs, n, sizes, epochs, passes=passes, **given)
+        last = training_cost(target, inputs, sizes[-1], target_epochs)
+        by_size = {str(size): cost for size, cost in zip(sizes, costs, strict=True)}
+        return {"selector": by_size, "target": last, "total": costs[-1] + last}
 
 
 PLAIN: dict[str, Any] = {"schedule": "constant", "steps_shape": STEPS, "peak_at": Recipe.peak_at}
