@@ -151,6 +151,7 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Inputs]) -> int:
         finally:
             for norm, momentum in zip(norms, before, strict=True):
                 norm.momentum = momentum
+                norm.eval()
     if not samples:
         raise ConfigError("there are no batches to estimate statistics from; give at least one.")
     for norm, buffers in zip(norms, found, strict=True):

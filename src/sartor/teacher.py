@@ -24,8 +24,9 @@ PURPOSE = "distill"
 class Teacher:
     """Tells a student what it makes of each mini-batch; see `sartor.losses.distillation` for `weight`, `temperature`.
 
-    With `decay`, it is the moving average of the student's own weights: after each step, decay of what it was and
-    1 - decay of what the student is now; buffers are the student's. Source: Tarvainen and Valpola 2017, section 2.
+    With `decay`, it is the moving average of the student's own weights: after step t, min(decay, 1 - 1/t) of what it
+    was and the rest of what the student is now; buffers are the student's. Source: Tarvainen and Valpola 2017, section
+    3, and their code for t.
     """
 
     model: nn.Module
@@ -33,15 +34,14 @@ class Teacher:
     weight: float
     temperature: float
     decay: float | None = None
+    steps: int = 0
 
     @classmethod
     def averaging(cls, student: nn.Module, flops: Flops, *, weight: float, temperature: float, decay: float) -> Teacher:
         """Make the teacher that averages a student, from what the student is at the beginning."""
         return cls(copy.deepcopy(student), flops, weight, temperature, decay)
 
-    def mixed(
-        self, losses: Float[Tensor, "b"], logits: Float[Tensor, "b c"], batch: Batch
-    ) -> Float[Tensor, "b"]:
+    def mixed(self, losses: Float[Tensor, "b"], logits: Float[Tensor, "b c"], batch: Batch) -> Float[Tensor, "b"]:
         """Return the losses of a mini-batch with what the teacher says of it mixed in."""
         self.model.eval()
         with torch.no_grad():
@@ -58,16 +58,19 @@ class Teacher:
         """Go on with the average after a step of the student; does nothing for a teacher that is frozen."""
         if self.decay is None:
             return
+        self.steps += 1
+        decay = min(self.decay, 1 - 1 / self.steps)
         for mine, its in zip(self.model.parameters(), student.parameters(), strict=True):
-            mine.lerp_(its.detach(), 1 - self.decay)
+            mine.lerp_(its.detach(), 1 - decay)
         for mine, its in zip(self.model.buffers(), student.buffers(), strict=True):
             mine.copy_(its)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the network's weights, where they move."""
-        return {} if self.decay is None else dict(self.model.state_dict())
+        """Return the network's weights, where they move, and how often they have."""
+        return {} if self.decay is None else {"model": self.model.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back."""
         if self.decay is not None:
-            self.model.load_state_dict(state)
+            self.model.load_state_dict(state["model"])
+            self.steps = state["steps"]

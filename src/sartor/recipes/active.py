@@ -17,7 +17,7 @@ from sartor.models.shapes import shape_of
 from sartor.randomness import derive
 from sartor.recipes.drawing import redrawn, shrunk_and_perturbed
 from sartor.recipes.labels import Labels
-from sartor.recipes.rounds import Round, Rounds
+from sartor.recipes.rounds import Planned, Prices, Round, Rounds
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import Outcome, Stage, Stages
 from sartor.registry import RECIPES
@@ -111,6 +111,13 @@ class Active(Rounds):
         model = self.begun(self.drawn(stages.setting, now.number), before)
         return stages.carry_out(Stage(role, training, model, labels.known(), **ask))
 
+    def planned(self, now: Round, prices: Prices) -> list[Planned]:
+        """What chooses, where it is asked; and the target, unless that is the same."""
+        found = [Planned("selector", self.length, prices.chooser, asks=True)] if now.selects else []
+        if now.target and (self.proxy is not None or not now.selects):
+            found.append(Planned("train", self.length, prices.target))
+        return found
+
     def paper_costs(self, dense: int, selector: int, inputs: int, n: int) -> dict[str, Any]:
         """Return costs by the paper's convention, of networks with so many parameters."""
-        return self.convention(selector, dense, inputs, n, target_epochs=self.stop_after or self.epochs)
+        return self.convention(selector, dense, inputs, n, target_epochs=self.length)

@@ -51,9 +51,7 @@ def at_chance(accuracy: float | None, data: Data) -> bool:
     return accuracy <= share + 2 * math.sqrt(share * (1 - share) / len(pool))
 
 
-def conclude_stages(
-    setting: Setting, ledger: Ledger, last: Outcome, subset: Subset, more: Mapping[str, Any]
-) -> Result:
+def conclude_stages(setting: Setting, ledger: Ledger, last: Outcome, subset: Subset, more: Mapping[str, Any]) -> Result:
     """Give the user's network the weights of the last training, write ledger and results; `more` results stand beside.
 
     Accuracies, steps and weights are those of the last training, costs those of all.

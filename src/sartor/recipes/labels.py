@@ -36,7 +36,9 @@ def read_budgets(text: str, n: int | None = None) -> list[int] | list[float]:
     found = given if n is None else [size_of(value, n) if shares else int(value) for value in given]
     if found[0] <= 0 or any(later <= before for before, later in zip(found, found[1:], strict=False)):
         of_pool = "" if n is None else f" (of {n} samples: {', '.join(map(str, found))})"
-        raise ConfigError(f"budgets are {text!r}{of_pool}; each must be more than the one before, the first at least 1.")
+        raise ConfigError(
+            f"budgets are {text!r}{of_pool}; each must be more than the one before, the first at least 1."
+        )
     if n is not None and found[-1] > n:
         raise ConfigError(f"budgets ask for {found[-1]} labels; the pool has {n} samples. Ask for fewer.")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,7 +19,7 @@ from sartor.prune.channels import ChannelPlan
 from sartor.recipes.drawing import redrawn
 from sartor.recipes.fusing import COMPLEMENTS, DISPERSIONS, KINDS, SCOPES, Cut, cut, estimate_statistics, fused
 from sartor.recipes.labels import Labels
-from sartor.recipes.rounds import Round, Rounds, check_schedule
+from sartor.recipes.rounds import Planned, Prices, Round, Rounds, check_schedule
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
 from sartor.registry import RECIPES
@@ -125,7 +125,7 @@ class PruneFuse(Rounds):
         self.check_effects()
         if self.dynamic:
             check_range("dynamic", self.dynamic, 2, self.dynamic_epochs)
-            check_range("dynamic_epochs", self.dynamic_epochs, self.dynamic, (self.stop_after or self.epochs) - 1)
+            check_range("dynamic_epochs", self.dynamic_epochs, self.dynamic, self.length - 1)
             if self.schedule == "one-cycle":
                 raise ConfigError("dynamic goes by epochs, one-cycle by steps; use another schedule, or dynamic 0.")
 
@@ -180,9 +180,7 @@ class PruneFuse(Rounds):
     ) -> Cut:
         """Cut channels out of a network."""
         share = self.sparsity if sparsity is None else sparsity
-        return cut(
-            model, pool, share, importance=self.importance, scope=self.scope, generator=generator, after=after
-        )
+        return cut(model, pool, share, importance=self.importance, scope=self.scope, generator=generator, after=after)
 
     def filled(self, made: Cut, small: nn.Module, generator: torch.Generator) -> nn.Module:
         """Fuse a small network into the dense one."""
@@ -221,7 +219,7 @@ class PruneFuse(Rounds):
         """Train a selector that loses its channels in equal steps while it trains; the optimiser begins each anew."""
         ends = [self.dynamic_epochs * i // self.dynamic for i in range(self.dynamic + 1)]
         small, plans, outcome = copy.deepcopy(dense), None, None
-        for part, (start, stop) in enumerate(pairwise([*ends, self.stop_after or self.epochs])):
+        for part, (start, stop) in enumerate(pairwise([*ends, self.length])):
             if outcome is not None:
                 share = self.sparsity * part / self.dynamic
                 made = self.cut(outcome.model, data.train, generator, share, plans)
@@ -232,9 +230,7 @@ class PruneFuse(Rounds):
         assert plans is not None and outcome is not None
         return Proxy(Cut(dense, plans, small), outcome)
 
-    def synchronised(
-        self, stages: Stages, now: Round, labels: Labels, before: Proxy, ask: Mapping[str, Any]
-    ) -> Proxy:
+    def synchronised(self, stages: Stages, now: Round, labels: Labels, before: Proxy, ask: Mapping[str, Any]) -> Proxy:
         """Fuse and fine-tune the dense network, prune it by what it has learnt, and fine-tune the selector."""
         epochs = {"epochs": self.sync_epochs or self.epochs, "purpose": "sync"}
         epochs |= {} if self.sync_epochs is not None or self.stop_after is None else {"stop": self.stop_after}
@@ -297,9 +293,39 @@ class PruneFuse(Rounds):
             Stage(f"target-{now.key}", self.target_training(now.size), model, data, teacher=teacher)
         )
 
+    def prices(self, model: nn.Module, pool: Pool) -> Prices:
+        """Count the FLOPs of the dense network and of the cut ones."""
+        example, prices = pool.gather(pool.rows[:1]), super().prices(model, pool)
+        generator = torch.Generator().manual_seed(0)
+        shares = [self.sparsity * part / self.dynamic for part in range(1, self.dynamic)]
+        parts = (self.cut(model, pool, generator, share).small for share in shares)
+        return replace(prices, parts=tuple(count_flops(part, example).forward for part in parts))
+
+    def planned(self, now: Round, prices: Prices) -> list[Planned]:
+        """The selector, in parts where it is thinned; or the two trainings of a synchronisation; and the target."""
+        asks, looked = now.asked > 0 and self.looks_at_network, self.statistics == "estimated"
+        taught = (prices.target if self.kd_teacher == "ema" else prices.chooser) if self.kd else 0.0
+        found: list[Planned] = []
+        if now.synced:
+            epochs = self.sync_epochs or self.length
+            found = [Planned("sync", epochs, prices.target, taught, looked=looked)]
+            found += [Planned("sync", epochs, prices.chooser, asks=asks)]
+        elif now.selects and self.dynamic:
+            ends = [*(self.dynamic_epochs * i // self.dynamic for i in range(self.dynamic + 1)), self.length]
+            each = (prices.target, *prices.parts, prices.chooser)
+            steps = zip(pairwise(ends), each, strict=True)
+            found = [Planned("selector", stop - start, forward) for (start, stop), forward in steps]
+            found[-1] = replace(found[-1], asks=asks)
+        elif now.selects:
+            found = [Planned("selector", self.length, prices.chooser, asks=asks)]
+        if now.target:
+            epochs = self.target_epochs or self.length
+            found.append(Planned("train", epochs, prices.target, taught, looked=looked and self.fusion))
+        return found
+
     def paper_costs(self, dense: int, selector: int, inputs: int, n: int) -> dict[str, Any]:
         """Return costs by the paper's convention, of networks with so many parameters."""
-        epochs = self.stop_after or self.epochs
+        epochs = self.length
         synced = {now.number for now in self.agenda(n) if now.synced}
         given = {"dense": dense, "synced": synced, "sync_epochs": self.sync_epochs or epochs}
         return self.convention(selector, dense, inputs, n, target_epochs=self.target_epochs or epochs, **given)

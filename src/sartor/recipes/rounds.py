@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sartor.costs import count_flops
 from sartor.costs_paper import selector_cost, training_cost
 from sartor.data.arrays import named_tensors
 from sartor.data.pool import Pool
@@ -51,6 +52,30 @@ class Round:
     def key(self) -> str:
         """The name of the round in stages."""
         return f"round-{self.number}"
+
+
+@dataclass(frozen=True)
+class Prices:
+    """FLOPs of a forward pass of one sample: by the target, by what chooses, by networks on the way to that."""
+
+    target: float
+    chooser: float
+    parts: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One training of a round: what it is called, for how many epochs, FLOPs of a forward pass of one sample.
+
+    `taught`: those of its teacher; `asks`: whether it chooses; `looked`: whether statistics are taken anew before it.
+    """
+
+    purpose: str
+    epochs: int
+    forward: float
+    taught: float = 0.0
+    asks: bool = False
+    looked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +137,9 @@ class Rounds(Recipe):
                 raise ConfigError(f"targets names {value:g}, which is none of the budgets {self.budgets}.")
             found.add(budgets.index(value))
         if max(found) != len(budgets) - 1:
-            raise ConfigError(f"targets are {self.targets}; the last budget must be among them, or budgets end earlier.")
+            raise ConfigError(
+                f"targets are {self.targets}; the last budget must be among them, or budgets end earlier."
+            )
         return found
 
     @abstractmethod
@@ -130,6 +157,20 @@ class Rounds(Recipe):
     @abstractmethod
     def selector_network(self, model: nn.Module, pool: Pool) -> nn.Module:
         """Return a network such as those that choose."""
+
+    @abstractmethod
+    def planned(self, now: Round, prices: Prices) -> list[Planned]:
+        """Return the trainings of a round, for a forecast of what they cost."""
+
+    def prices(self, model: nn.Module, pool: Pool) -> Prices:
+        """Count the FLOPs of the networks that take part."""
+        example, chooser = pool.gather(pool.rows[:1]), self.selector_network(model, pool)
+        return Prices(count_flops(model, example).forward, count_flops(chooser, example).forward)
+
+    @property
+    def length(self) -> int:
+        """Epochs of a training, where nothing else is said."""
+        return self.stop_after or self.epochs
 
     @abstractmethod
     def paper_costs(self, dense: int, selector: int, inputs: int, n: int) -> dict[str, Any]:
@@ -277,14 +318,13 @@ class Rounds(Recipe):
         sizes = [report["selector_parameters"] for report in rounds if "selector_parameters" in report]
         return self.paper_costs(dense, max(sizes, default=0), inputs, len(pool))
 
-
     def convention(
         self, chooser: int, target: int, inputs: int, n: int, *, target_epochs: int, **given: Any
     ) -> dict[str, Any]:
         """Return what selectors and target cost by the paper's convention; `given` is of synchronisation."""
         rounds, members = self.agenda(n), members_of(self.make_selector())[1]
         passes = max(1, members) if self.looks_at_network else 0
-        sizes, epochs = [now.size for now in rounds], self.stop_after or self.epochs
+        sizes, epochs = [now.size for now in rounds], self.length
         costs = selector_cost(chooser, inputs, n, sizes, epochs, passes=passes, **given)
         last = training_cost(target, inputs, sizes[-1], target_epochs)
         by_size = {str(size): cost for size, cost in zip(sizes, costs, strict=True)}

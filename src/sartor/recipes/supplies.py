@@ -44,11 +44,14 @@ def parts_scanned(selector: Selector) -> frozenset[str]:
     return selector.needs
 
 
-def looks_of(selector: Selector, n: int, *, held: int, done: int) -> Looks:
-    """Count the samples that a selection passes through the network, `done` epochs having trained before it."""
+def looks_of(selector: Selector, n: int, *, held: int, done: int, labelled: int = 0) -> Looks:
+    """Count the samples that a selection passes through the network, `done` epochs having trained before it.
+
+    `labelled` are samples that have labels beside the n that have none.
+    """
     source, count = members_of(selector)
     passes = count if source == "dropout" else 0
-    forward, backward = samples_passed(parts_scanned(selector), n, held=held, members=passes)
+    forward, backward = samples_passed(parts_scanned(selector), n, held=held, labelled=labelled, members=passes)
     earlier = max(0, min(count, done) - 1) if source == "snapshots" else 0
     return Looks(forward, backward, earlier=earlier)
 
