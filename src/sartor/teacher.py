@@ -62,8 +62,8 @@ class Teacher:
         decay = min(self.decay, 1 - 1 / self.steps)
         for mine, its in zip(self.model.parameters(), student.parameters(), strict=True):
             mine.lerp_(its.detach(), 1 - decay)
-        for mine, its in zip(self.model.buffers(), student.buffers(), strict=True):
-            mine.copy_(its)
+        for buffer, now in zip(self.model.buffers(), student.buffers(), strict=True):
+            buffer.copy_(now)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the network's weights, where they move, and how often they have."""

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from sartor.data.pool import Pool
-from sartor.errors import ConfigError
+from sartor.errors import ConfigError, SelectionError
 from sartor.ranking import size_of
 from sartor.recipes.setup import Data
 
@@ -44,6 +44,14 @@ def read_budgets(text: str, n: int | None = None) -> list[int] | list[float]:
     return found
 
 
+class Awaited(SelectionError):
+    """Samples were chosen that have no label yet; `ids` are theirs."""
+
+    def __init__(self, ids: list[str], asked: list[str]) -> None:
+        super().__init__(f"{len(ids)} samples wait for a label, such as {ids[0]!r}; tell it, then go on.")
+        self.ids, self.asked = ids, asked
+
+
 class Labels:
     """The labels that are known so far. Of all others a view of the pool shows -1, whatever the pool itself holds."""
 
@@ -53,8 +61,15 @@ class Labels:
         self._shown = self._hidden()
 
     def tell(self, rows: Int64[Tensor, "m"]) -> None:
-        """Add samples whose labels become known. Raises: DataError: for one that is known already."""
-        self.data.train.check_rows(rows)
+        """Add samples whose labels become known.
+
+        Raises: DataError: for one that is known already. Awaited: where nobody has given their labels yet.
+        """
+        pool = self.data.train
+        pool.check_rows(rows)
+        missing = rows[pool.targets_of(rows) < 0]
+        if len(missing):
+            raise Awaited(pool.ids_of(missing), pool.ids_of(rows))
         self._shown.only(torch.cat([self.rows, rows]))  # refuses a row that comes twice
         self.rows = torch.cat([self.rows, rows]).sort().values
         self._shown = self._hidden()

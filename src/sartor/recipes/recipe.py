@@ -16,7 +16,7 @@ from torch import nn
 from sartor.data.augment import Augment
 from sartor.data.loader import even_sizes
 from sartor.digest import digest
-from sartor.dist import joined
+from sartor.dist import World, joined
 from sartor.errors import ConfigError, check_choice, check_kind, check_range
 from sartor.losses import WEIGHTINGS
 from sartor.memory import enough_memory
@@ -248,34 +248,66 @@ class Recipe(ABC):
         """
         cure = f"lower --batch-size (it is {self.batch_size}) or use a smaller --model; the last checkpoint is kept."
         with joined() as world, enough_memory(cure):
-            chosen = pick_device(world.place(device))
             data = prepare_data(self, train, test, augment)
             check_reading(data, workers)
-            self.check_data(model.to(chosen), data)
-            self.check_batches(model, len(data.train), world.size)
-            folder = None if out is None else Path(out)
-            config = self.configuration(model, data) | {"network": (labels or {}).get("model", "")}
-            beginning = digest(model.state_dict())
-            with Run(folder, config, seed=self.seed, save_every=save_every, world=world) as run:
-                run.listener, run.stopping = listener if world.first else None, stopping
-                if run.results is not None and folder is not None:
-                    note_beginning(run.results["digest"].get("beginning", beginning), beginning)
-                    return recall(folder, run, model, data)
-                run.announce()
-                note_machine(run, chosen)
-                note_beginning(run.once("beginning", lambda: beginning, save=False), beginning)
-                if data.train.noise is not None:
-                    run.write("noise.json", data.train.noise.to_json(data.train))
-                known = {"format": 1, "recipe": self.name, "arm": self.name, "match": "epochs"}
-                known |= {
-                    "seed": self.seed,
-                    "noise": self.noise,
-                    "data": "",
-                    "model": type(model).__name__,
-                    "command": "",
-                }
-                known |= labels or {}
-                return self.carry_out(Setting(run, model, data, chosen, workers, save_every, known, beginning))
+            return self.fit_data(
+                model,
+                data,
+                world,
+                out=out,
+                device=device,
+                save_every=save_every,
+                labels=labels,
+                listener=listener,
+                stopping=stopping,
+                workers=workers,
+            )
+
+    def fit_data(
+        self,
+        model: nn.Module,
+        data: Data,
+        world: World,
+        *,
+        out: str | Path | None,
+        device: str = "auto",
+        save_every: float = 60.0,
+        labels: dict[str, Any] | None = None,
+        listener: Callable[[dict[str, Any]], None] | None = None,
+        stopping: Callable[[], bool] | None = None,
+        workers: int = 0,
+        identity: Data | None = None,
+    ) -> Result:
+        """Do what `fit` does, with data that are prepared.
+
+        `identity`: the data by which the folder knows its run again, where labels of `data` are still to come.
+        """
+        chosen = pick_device(world.place(device))
+        self.check_data(model.to(chosen), data)
+        self.check_batches(model, len(data.train), world.size)
+        folder = None if out is None else Path(out)
+        config = self.configuration(model, identity or data) | {"network": (labels or {}).get("model", "")}
+        beginning = digest(model.state_dict())
+        with Run(folder, config, seed=self.seed, save_every=save_every, world=world) as run:
+            run.listener, run.stopping = listener if world.first else None, stopping
+            if run.results is not None and folder is not None:
+                note_beginning(run.results["digest"].get("beginning", beginning), beginning)
+                return recall(folder, run, model, data)
+            run.announce()
+            note_machine(run, chosen)
+            note_beginning(run.once("beginning", lambda: beginning, save=False), beginning)
+            if data.train.noise is not None:
+                run.write("noise.json", data.train.noise.to_json(data.train))
+            known = {"format": 1, "recipe": self.name, "arm": self.name, "match": "epochs"}
+            known |= {
+                "seed": self.seed,
+                "noise": self.noise,
+                "data": "",
+                "model": type(model).__name__,
+                "command": "",
+            }
+            known |= labels or {}
+            return self.carry_out(Setting(run, model, data, chosen, workers, save_every, known, beginning))
 
     def carry_out(self, setting: Setting) -> Result:
         """Do all that the recipe is, in a run that has begun, and conclude it."""

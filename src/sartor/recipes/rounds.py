@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 from sartor.costs import count_flops
 from sartor.costs_paper import selector_cost, training_cost
 from sartor.data.arrays import named_tensors
+from sartor.data.augment import Augment
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError, check_choice, check_range
 from sartor.head import needs_linear_head, no_linear_head
 from sartor.randomness import derive
+from sartor.recipes.asking import Session
 from sartor.recipes.concluding import at_chance, conclude_stages, keep_labelled, tell_once
 from sartor.recipes.labels import Labels, read_budgets
 from sartor.recipes.outcome import Result
@@ -135,7 +138,7 @@ class Rounds(Recipe):
         for value in read_budgets(self.targets):
             if value not in budgets:
                 raise ConfigError(f"targets names {value:g}, which is none of the budgets {self.budgets}.")
-            found.add(budgets.index(value))
+            found.add([float(budget) for budget in budgets].index(value))
         if max(found) != len(budgets) - 1:
             raise ConfigError(
                 f"targets are {self.targets}; the last budget must be among them, or budgets end earlier."
@@ -238,6 +241,19 @@ class Rounds(Recipe):
                 rows = self.chosen(setting, stages, now, labels)
         more = {"rounds": rounds, "targets": targets, "cost_paper": self.paper_costs_of(setting, rounds)}
         return conclude_stages(setting, stages.ledger, last, Subset.of(labels.rows), more)
+
+    def session(
+        self,
+        model: nn.Module,
+        pool: Pool,
+        test: object | None = None,
+        *,
+        out: str | Path,
+        device: str = "auto",
+        augment: Augment | None = None,
+    ) -> Session:
+        """Open a run folder in which labels are asked of people, and told. See `Session`."""
+        return Session(self, model, pool, test, Path(out), device, augment)
 
     def first_labels(self, setting: Setting) -> Tensor:
         """Return the rows that are labelled first, drawn at random."""
