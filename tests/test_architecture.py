@@ -67,6 +67,8 @@ WITHOUT_TORCH = ("sartor", "sartor.errors", "sartor.registry", "sartor.version",
 COMMANDS = (
     "train swast",
     "train dense",
+    "train prunefuse",
+    "train active",
     "compare",
     "report",
     "data get",
