@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_every_arm_asks_exactly_and_costs_what_its_forecast_says(
     results = fit(recipe, splits, out=tmp_path / "run").results
     rounds = kept(tmp_path / "run")
     assert [len(ids) for ids in rounds] == [100, 150, 200]
-    assert all(set(before) < set(later) for before, later in zip(rounds, rounds[1:], strict=False))
+    assert all(set(before) < set(later) for before, later in pairwise(rounds))
     pool = json.loads((tmp_path / "run" / "config.json").read_text())
     assert pool["train"]["size"] == results["n"]
     cost = Forecaster(splits, "fc(hidden=16)")(recipe)
@@ -106,33 +107,40 @@ def test_batch_norm_statistics_are_estimated_and_charged(splits: Splits) -> None
 def test_what_is_asked_depends_on_no_label_that_was_not_told(
     kind: type[Rounds], splits: Splits, tmp_path: Path
 ) -> None:
-    recipe = kind(**TINY, acquisition="badge")
+    recipe = kind(**TINY, acquisition="badge", holdout=0.0)
     fit(recipe, splits, out=tmp_path / "true")
     told = kept(tmp_path / "true")
     rows = {name: row for row, name in enumerate(splits.train.ids)}
     for number in range(2):  # other labels for all that was not known when the round asked
-        targets = splits.train.targets.clone()
-        held = sartor.data.split.hold_out(splits.train, 0.1, seed=0)[1].rows.tolist()
+        targets = (splits.train.targets + 3) % 10
         known = [rows[name] for name in told[number]]
-        hidden = torch.ones(len(targets), dtype=torch.bool)
-        hidden[known + held] = False
-        targets[hidden] = (targets[hidden] + 3) % 10
-        flipped = splits.train.relabelled(targets, None)
+        targets[known] = splits.train.targets[known]
         whole = recipe.with_options(budgets=",".join(["100", "150", "200"][: number + 2]))
-        with pytest.MonkeyPatch.context() as patch:  # the split goes by labels; it stays as it was
-            patch.setattr(
-                sartor.recipes.setup,
-                "hold_out",
-                lambda pool, *_, **__: (kept_of(pool, held), pool.only(torch.tensor(held))),
-            )
-            whole.fit(net(), flipped, splits.test, out=tmp_path / f"flipped-{number}")
-        assert kept(tmp_path / f"flipped-{number}")[: number + 2] == told[: number + 2]
+        whole.fit(net(), splits.train.relabelled(targets, None), splits.test, out=tmp_path / f"flipped-{number}")
+        assert kept(tmp_path / f"flipped-{number}") == told[: number + 2]
 
 
-def kept_of(pool: sartor.Pool, held: list[int]) -> sartor.Pool:
-    stays = torch.ones(len(pool.ids), dtype=torch.bool)
-    stays[held] = False
-    return pool.only(pool.rows[stays])
+class Peeking:
+    """Says that it needs logits alone, until the recipe has checked it."""
+
+    honest = True
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"logits"} if self.honest else {"logits", "targets"})
+
+    def select(self, scan: sartor.Scan, k: int, *, generator: torch.Generator) -> sartor.Subset:
+        return sartor.Subset.of(scan.rows[scan.targets.argsort()[:k]])
+
+
+def test_a_selector_that_looks_for_labels_finds_none(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sartor.SELECTORS._entries, "peeking", Peeking)
+    recipe = Active(**TINY, acquisition="peeking")
+    with pytest.raises(SelectionError, match="the scan has no targets"):
+        fit(recipe, splits)
+    monkeypatch.setattr(Rounds, "check_chooser", lambda *_: monkeypatch.setattr(Peeking, "honest", False))
+    with pytest.raises(SelectionError, match="have no label but the selection needs it"):
+        fit(recipe, splits)
 
 
 def test_no_held_out_and_no_test_sample_is_ever_labelled(splits: Splits, stages: list[Any], tmp_path: Path) -> None:
@@ -240,7 +248,7 @@ def test_which_rounds_are_synchronised(t_sync: int, phase: int, synced: list[int
 
 def test_shrink_and_perturb_begins_from_what_was_trained(splits: Splits, stages: list[Any]) -> None:
     fit(Active(**TINY, shrink=1.0, perturb=0.0), splits)
-    for (before, _), (_, begun) in zip(stages, stages[1:], strict=False):
+    for (before, _), (_, begun) in pairwise(stages):
         assert torch.equal(begun["hidden.weight"], before.model.hidden.weight)
 
 

@@ -124,5 +124,7 @@ class Session:
                 raise DataError(f"{label!r}, told of {name!r}, is no class.{nearest(label, names)} Nothing was taken.")
             return names.index(label)
         if isinstance(label, bool) or not 0 <= int(label) < classes or int(label) != label:
-            raise DataError(f"{label!r}, told of {name!r}, is no class; they are 0 to {classes - 1}. Nothing was taken.")
+            raise DataError(
+                f"{label!r}, told of {name!r}, is no class; they are 0 to {classes - 1}. Nothing was taken."
+            )
         return int(label)

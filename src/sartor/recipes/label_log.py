@@ -34,7 +34,9 @@ class LabelLog:
                 asked |= dict.fromkeys(line.get("asked", ()))
                 told |= line.get("told", {})
             except (ValueError, TypeError, AttributeError) as error:
-                raise DataError(f"line {number} of {self.path} is damaged ({error}); restore it from a copy.") from error
+                raise DataError(
+                    f"line {number} of {self.path} is damaged ({error}); restore it from a copy."
+                ) from error
         return list(asked), told
 
     def ask(self, ids: Sequence[str]) -> None:
