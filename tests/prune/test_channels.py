@@ -76,13 +76,7 @@ def test_parameter_counts_of_prunefuse(name: str, sparsity: float, count: float)
 
 def test_local_counts_are_exact() -> None:
     model = built("resnet56")
-    for sparsity, widths in (
-        (0.5, (8, 16, 32)),
-        (0.6, (6, 13, 26)),
-        (0.7, (5, 10, 19)),
-        (0.8, (3, 6, 13)),
-        (0.99, (1, 1, 1)),
-    ):
+    for sparsity, widths in ((0.5, (8, 16, 32)), (0.6, (6, 13, 26)), (0.7, (5, 10, 19)), (0.8, (3, 6, 13)), (0.99, (1, 1, 1))):
         found = plan(model, IMAGE[:1], sparsity).groups
         for name, (kept, size) in found.items():
             assert kept == dict(zip((16, 32, 64), widths, strict=True))[size], name
@@ -105,9 +99,7 @@ def coupled(*widths: int) -> tuple[nn.Module, Coupling]:
     return model, couple(model, torch.randn(1, 4))
 
 
-@given(
-    st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 98), st.sampled_from(["global", "isomorphic"])
-)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 98), st.sampled_from(["global", "isomorphic"]))
 @settings(max_examples=40)
 def test_ranked_counts_are_exact_or_refused_in_words(widths: list[int], percent: int, scope: str) -> None:
     model, coupling = coupled(*widths)
@@ -176,9 +168,7 @@ def test_steps_count_from_the_dense_network_and_compose() -> None:
         assert all(kept == int((1 - sparsity) * size + 0.5) for kept, size in whole.groups.values())
     assert [step["sparsity"] for step in whole.about] == [0.2, 0.35, 0.5]
     at_once = whole.shrink(dense)
-    assert all(
-        torch.equal(a, b) for a, b in zip(small.state_dict().values(), at_once.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), at_once.state_dict().values(), strict=True))
     vit = built("vit-s(depth=1, width=48, heads=4)")
     first = plan(vit, IMAGE, 0.25)
     both = first.then(plan(first.shrink(vit), IMAGE, 0.5, after=first))
@@ -204,11 +194,7 @@ def test_plans_that_do_not_follow_each_other_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["l2", "group-norm"])
 def test_importance_is_what_loops_find(kind: str) -> None:
-    model = disturb(
-        nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 2)
-        )
-    )
+    model = disturb(nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 2)))
     coupling = couple(model, torch.randn(1, 3, 8, 8))
     assert worth(model, coupling, kind, None).tolist() == pytest.approx(worth_in_loops(model, coupling, kind))
 
@@ -242,8 +228,7 @@ def test_scores_of_weights_are_summed_over_all_that_would_go() -> None:
 def test_chance_is_the_generator_s() -> None:
     model = built("resnet8")
     first, same, other = (
-        plan(model, IMAGE[:1], 0.5, importance="random", generator=torch.Generator().manual_seed(seed))
-        for seed in (0, 0, 1)
+        plan(model, IMAGE[:1], 0.5, importance="random", generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
     )
     assert torch.equal(first.units, same.units)
     assert not torch.equal(first.units, other.units)

@@ -194,10 +194,7 @@ def test_odd_networks_shrink_and_fuse(name: str) -> None:
     wanted = outputs(small, IMAGE)
     for complement in ("zeros", "preserving", "replicate"):
         generator = torch.Generator().manual_seed(0)
-        assert (
-            relative(outputs(fuse(dense, small, made, complement=complement, generator=generator), IMAGE), wanted)
-            < 1e-5
-        )
+        assert relative(outputs(fuse(dense, small, made, complement=complement, generator=generator), IMAGE), wanted) < 1e-5
 
 
 def test_texts_and_tied_tables() -> None:

@@ -109,7 +109,7 @@ def test_a_line_that_was_cut_short_is_no_line(labelled: sartor.Pool, blank: sart
     assert session.log.path.read_bytes().startswith(whole)
     assert session.log.read()[1] == {ids[0]: 3}
     session.log.path.write_bytes(b"nonsense\n" + whole)
-    with pytest.raises(DataError, match="line 1 of .* is damaged"):
+    with pytest.raises(DataError, match=r"line 1 of .* is damaged"):
         session.ask()
 
 

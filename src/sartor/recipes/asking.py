@@ -96,8 +96,8 @@ class Session:
         waiting = self.ask()
         if waiting:
             raise SelectionError(
-                f"{len(waiting)} samples wait for a label, such as {waiting[0]!r}; tell them, then finish. What was told "
-                "is kept."
+                f"{len(waiting)} samples wait for a label, such as {waiting[0]!r}; tell them, then finish. "
+                "What was told is kept."
             )
         return self._go_on()
 

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from sartor.data.pool import Pool
-from sartor.fuse import COMPLEMENTS as COMPLEMENTS
-from sartor.fuse import DISPERSIONS as DISPERSIONS
-from sartor.fuse import fuse, reestimate_statistics
+from sartor.fuse import COMPLEMENTS, DISPERSIONS, fuse, reestimate_statistics
 from sartor.prune.channels import ChannelPlan, plan
-from sartor.prune.channels.importance import KINDS as KINDS
+from sartor.prune.channels.importance import KINDS
 from sartor.types import Inputs
 
 SCOPES = ("local", "global")
+__all__ = ["COMPLEMENTS", "DISPERSIONS", "KINDS", "SCOPES", "Cut", "cut", "estimate_statistics", "fused"]
 
 
 @dataclass(frozen=True, eq=False)

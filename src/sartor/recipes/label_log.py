@@ -63,8 +63,8 @@ class LabelLog:
             for name, label in labels.items():
                 if told.get(name, label) != label:
                     raise DataError(
-                        f"{name!r} has the label {told[name]} already, and is now told {label}; a label that was learnt "
-                        "from cannot change. Nothing was taken; leave that id out."
+                        f"{name!r} has the label {told[name]} already, and is now told {label}; a label that was "
+                        "learnt from cannot change. Nothing was taken; leave that id out."
                     )
             fresh = {name: label for name, label in labels.items() if name not in told}
             if fresh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from jaxtyping import Int64
@@ -29,12 +30,12 @@ def read_budgets(text: str, n: int | None = None) -> list[int] | list[float]:
     counts = all(value >= 1 and value == int(value) for value in values) and not shares
     if not values or not (shares or counts):
         raise ConfigError(
-            f"budgets are {text!r}; give shares of the pool in (0, 1], such as 0.02,0.1,0.2, or whole numbers of labels, "
-            "such as 100,500,1000."
+            f"budgets are {text!r}; give shares of the pool in (0, 1], such as 0.02,0.1,0.2, or whole numbers of "
+            "labels, such as 100,500,1000."
         )
     given = values if shares else [int(value) for value in values]
     found = given if n is None else [size_of(value, n) if shares else int(value) for value in given]
-    if found[0] <= 0 or any(later <= before for before, later in zip(found, found[1:], strict=False)):
+    if found[0] <= 0 or any(later <= before for before, later in pairwise(found)):
         of_pool = "" if n is None else f" (of {n} samples: {', '.join(map(str, found))})"
         raise ConfigError(
             f"budgets are {text!r}{of_pool}; each must be more than the one before, the first at least 1."

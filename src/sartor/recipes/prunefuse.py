@@ -227,7 +227,8 @@ class PruneFuse(Rounds):
             role = f"{title}-part-{part + 1}"
             training = self.selector_training(role, start=start, stop=stop)
             outcome = stages.carry_out(Stage(role, training, small, data, **(ask if part == self.dynamic else {})))
-        assert plans is not None and outcome is not None
+        assert plans is not None
+        assert outcome is not None
         return Proxy(Cut(dense, plans, small), outcome)
 
     def synchronised(self, stages: Stages, now: Round, labels: Labels, before: Proxy, ask: Mapping[str, Any]) -> Proxy:

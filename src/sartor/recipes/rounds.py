@@ -27,7 +27,7 @@ from sartor.recipes.labels import Labels, read_budgets
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data, Setting
-from sartor.recipes.staged import Outcome, Stage, Stages, Training
+from sartor.recipes.staged import Outcome, Stages, Training
 from sartor.recipes.supplies import Snapshots, glance, look, members_of
 from sartor.recipes.timetable import Slot, everything
 from sartor.registry import SELECTORS
@@ -300,8 +300,8 @@ class Rounds(Recipe):
             rows = self.make_selector().select(Scan(pool.rows, {}), now.asked, generator=generator).rows
         if len(rows.unique()) != now.asked or bool(torch.isin(rows, labels.rows).any()):
             raise SelectionError(
-                f"{self.acquisition} chose {len(rows.unique())} samples, some of which may have labels; it was asked for "
-                f"{now.asked} new ones. Choose another acquisition."
+                f"{self.acquisition} chose {len(rows.unique())} samples, of which some may have labels; asked were "
+                f"{now.asked} that have none. Choose another acquisition."
             )
         return rows
 
