@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sartor.losses import correct, state_preservation, weighted_mean
+from sartor.losses import correct, distillation, state_preservation, weighted_mean
 
 
 def test_weighted_mean_by_hand() -> None:
@@ -60,3 +60,14 @@ def test_state_preservation_pulls_towards_the_stored_state_only() -> None:
 def test_correct() -> None:
     logits = torch.tensor([[0.0, 1.0], [3.0, 1.0]])
     assert correct(logits, torch.tensor([1, 1])).tolist() == [True, False]
+
+
+def test_distillation_by_hand() -> None:
+    logits, taught = torch.tensor([[1.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 2.0], [0.0, 3.0]])
+    losses = torch.tensor([5.0, 7.0])
+    found = distillation(losses, logits, taught, weight=0.3, temperature=4.0)
+    p, q = (taught[0] / 4).softmax(0), (logits[0] / 4).softmax(0)
+    apart = float((p * (p / q).log()).sum())
+    assert found[0].item() == pytest.approx(0.3 * 5 + 0.7 * 16 * apart, rel=1e-5)
+    assert found[1].item() == pytest.approx(0.3 * 7, rel=1e-6)
+    assert torch.equal(distillation(losses, logits, taught, weight=1.0, temperature=2.0), losses)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sartor.prune.channels import fuse as fuse
     from sartor.prune.channels import plan as plan
     from sartor.prune.masks import Masks as Masks
+    from sartor.recipes import Active as Active
     from sartor.recipes import Dense as Dense
+    from sartor.recipes import PruneFuse as PruneFuse
     from sartor.recipes import SWaST as SWaST
     from sartor.registry import DATASETS as DATASETS
     from sartor.registry import MODELS as MODELS
@@ -38,7 +40,7 @@ _HOMES = {
     "sartor.history": ("History",),
     "sartor.prune.channels": ("ChannelPlan", "compact", "fuse", "plan"),
     "sartor.prune.masks": ("Masks",),
-    "sartor.recipes": ("Dense", "SWaST"),
+    "sartor.recipes": ("Active", "Dense", "PruneFuse", "SWaST"),
     "sartor.registry": ("DATASETS", "MODELS", "PRUNERS", "RECIPES", "SAMPLERS", "SELECTORS"),
     "sartor.run": ("Run",),
     "sartor.scanning": ("scan",),

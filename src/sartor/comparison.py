@@ -38,7 +38,9 @@ from sartor.recipes.forecast import (
     selector_arithmetic,
     unknown_cost,
 )
+from sartor.recipes.forecast_rounds import forecast_rounds
 from sartor.recipes.recipe import Recipe
+from sartor.recipes.rounds import Rounds
 from sartor.recipes.setup import check_fit, prepare_data
 from sartor.recipes.swast import SWaST
 from sartor.signals import interrupt, signals
@@ -130,6 +132,8 @@ class Forecaster:
         """Forecast a recipe."""
         n = training_size(self.splits, recipe)
         held = len(self.splits.train) - n
+        if isinstance(recipe, Rounds):
+            return forecast_rounds(recipe, self.model, self.splits.train, n, held)
         parameters = sum(p.numel() for p in self.model.parameters())
         return forecast(
             recipe,

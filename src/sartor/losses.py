@@ -1,4 +1,4 @@
-"""The losses of the recipes: weighted cross-entropy and state preservation."""
+"""The losses of the recipes: weighted cross-entropy, state preservation, distillation."""
 
 from __future__ import annotations
 
@@ -45,6 +45,25 @@ def state_preservation(
     if keep is not None:
         divergence = divergence * keep
     return divergence.sum() if reduction == "sum" else divergence.sum() / (size or divergence.numel())
+
+
+def distillation(
+    losses: Float[Tensor, "b"],
+    logits: Float[Tensor, "b c"],
+    taught: Float[Tensor, "b c"],
+    *,
+    weight: float,
+    temperature: float,
+) -> Float[Tensor, "b"]:
+    """Return lambda l + (1 - lambda) T^2 KL( softmax(taught / T) || softmax(logits / T) ) of each sample.
+
+    `losses` are those by the labels, `weight` is their lambda: 1 leaves the teacher out, 0 the labels. T^2 keeps the
+    size of the gradients at any temperature T. Source: Hinton et al. 2015, section 2; PruneFuse 2026, section 4.4.
+    Differs: PruneFuse names neither T nor the factor.
+    """
+    told = (taught / temperature).log_softmax(1)
+    apart = F.kl_div((logits / temperature).log_softmax(1), told, reduction="none", log_target=True).sum(1)
+    return weight * losses + (1 - weight) * temperature**2 * apart
 
 
 def correct(logits: Float[Tensor, "b c"], targets: Int64[Tensor, "b"]) -> Bool[Tensor, "b"]:

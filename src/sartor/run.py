@@ -194,6 +194,10 @@ class Run:
             states = {name: thing.state_dict() for name, thing in self._tracked.items()}
             self._disk.save(replace(self._stand, tracked=self._stand.tracked | states))
 
+    def pause(self) -> None:
+        """Save if it is time; where a signal or `stopping` asks for a stop, save and raise Stopped."""
+        self._save_if_due()
+
     def finish(self, results: dict[str, Any]) -> None:
         """Write the sums of all files and, last of all, the results: a folder that holds them is finished."""
         self._stand.results = results

@@ -176,12 +176,16 @@ def scan(
     return Scan(pool.rows, checked_parts(parts, pool.rows, pool.ids_of), head_bias)
 
 
-def samples_passed(needs: frozenset[str], n: int, *, held: int = 0, members: int = 0) -> tuple[int, int]:
+def samples_passed(
+    needs: frozenset[str], n: int, *, held: int = 0, labelled: int = 0, members: int = 0
+) -> tuple[int, int]:
     """Return how many samples a scan of n passes through the network forward only, and how many backward too.
 
-    `held` is the size of a pool given as `validation`, `members` the number of dropout passes or networks.
+    `held` is the size of a pool given as `validation`, `labelled` that of one given so, `members` the number of dropout
+    passes or networks.
     """
-    forward = n + held * ("validation" in needs) if needs & FORWARD_PARTS else 0
+    beside = held * ("validation" in needs) + labelled * ("labelled" in needs)
+    forward = n + beside if needs & FORWARD_PARTS else 0
     return forward + n * members * ("members" in needs), n * ("gradient_norms" in needs)
 
 

@@ -30,6 +30,8 @@ from sartor.run import Run
 from sartor.scanning import forward, samples_passed, scan
 from sartor.schedules import Schedule
 from sartor.seen import Scan
+from sartor.teacher import PURPOSE as TEACHING
+from sartor.teacher import Teacher
 from sartor.types import Pruner, Subset
 from sartor.undisturbed import modes, refuse_own_mode, undisturbed
 
@@ -99,6 +101,7 @@ class Trainer:
     scoring: Precision = "fp32"
     recorder: Recorder | None = None
     planned: Sequence[int] = ()
+    teacher: Teacher | None = None
     step: int = 0
     lr_share: float = 1.0
     meter: Meter = field(default_factory=Meter)
@@ -179,6 +182,9 @@ class Trainer:
                 refuse_own_mode(self.model, before)
                 cost = batch.size * self.passes * training_flops(self.flops, densities, dense_gradient=dense)
                 self.ledger.charge(purpose, trained=batch.size, flops=cost)
+                if self.teacher is not None:
+                    asked = batch.size * self.passes
+                    self.ledger.charge(TEACHING, forward=asked, flops=asked * self.teacher.flops.forward)
                 self.meter.loss += loss * batch.size
                 self.meter.samples += batch.size
                 self.meter.steps += 1
@@ -204,6 +210,8 @@ class Trainer:
             self.masks.apply_to_gradients()
         if may_step:
             self.optimizer.step()
+        if self.teacher is not None:
+            self.teacher.follow(self.model)
         self.step += 1
         return value, dense
 
@@ -220,7 +228,8 @@ class Trainer:
                 if self.recorder is not None:
                     self.recorder.hold(logits)
                 losses = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=self.label_smoothing)
-                loss = weighted_mean(losses, batch.weights, self.weighting, whole=batch.whole)
+                told = losses if self.teacher is None else self.teacher.mixed(losses, logits, batch)
+                loss = weighted_mean(told, batch.weights, self.weighting, whole=batch.whole)
                 if preserved is not None:
                     loss = loss + preserved.loss(logits, batch)
                 loss = loss / self.passes
@@ -289,6 +298,7 @@ class Trainer:
         progress: float | None = None,
         head: str | None = None,
         validation: Pool | None = None,
+        labelled: Pool | None = None,
         dropout_passes: int = 0,
         seed: int = 0,
         each: float | None = None,
@@ -307,6 +317,7 @@ class Trainer:
                 progress=progress,
                 lr=self.lr * self.lr_share,
                 validation=validation,
+                labelled=labelled,
                 history=None if self.recorder is None else self.recorder.history,
                 dropout_passes=dropout_passes,
                 seed=seed,
@@ -315,8 +326,9 @@ class Trainer:
                 workers=self.loader.workers,
                 world=self.world,
             )
-        held = 0 if validation is None else len(validation)
-        once, trained = samples_passed(needs, len(pool), held=held, members=dropout_passes)
+        held = {"held": validation, "labelled": labelled}
+        sizes = {name: 0 if beside is None else len(beside) for name, beside in held.items()}
+        once, trained = samples_passed(needs, len(pool), members=dropout_passes, **sizes)
         if once or trained:
             cost = once * (self.flops.masked(self.densities) if each is None else each)
             cost += trained * training_flops(self.flops, self.densities, dense_gradient=True)

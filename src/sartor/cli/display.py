@@ -33,10 +33,27 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
     if line["kind"] == "selection":
         noise = "" if line["noise_ratio"] is None else f", {100 * line['noise_ratio']:.1f} % of its labels wrong"
         return f"        selected {line['k']} samples{noise}"
+    if line["kind"] in ("round", "target"):
+        return round_line(line)
     parts = [f"epoch {line['epoch'] + 1:4d}", f"loss {line['train_loss'] or 0:.4f}", f"{line['steps']} steps"]
     if "test_accuracy" in line:
         parts.append(f"test {100 * line['test_accuracy']:.2f} %")
+    if "stage" in line:
+        parts.append(line["stage"])
     return "  ".join([*parts, f"{seconds:.0f} s"])
+
+
+def round_line(line: dict[str, Any]) -> str:
+    """Return one line for a round in which labels are asked for, or for a target that is trained."""
+    if line["kind"] == "target":
+        last, best = line["test_accuracy"], line["best_test_accuracy"]
+        shown = "" if last is None else f": test {100 * last:.2f} % in the last epoch, {100 * best:.2f} % in the best"
+        return f"        target of {line['labelled']} labels{shown}"
+    accuracy = line.get("selector_accuracy")
+    shown = "" if accuracy is None else f"; the selector is right in {100 * accuracy:.2f} %"
+    asked = f", {line['asked']} more are asked for" if line["asked"] else ""
+    chance = ", which is chance" if line.get("at_chance") else ""
+    return f"round {line['round']:2d}  {line['labelled']} labels{asked}{shown}{chance}"
 
 
 def forecast_lines(cost: Forecast, seconds: float) -> list[str]:

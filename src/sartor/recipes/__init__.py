@@ -1,6 +1,8 @@
 """Training programs that read like the papers' algorithm boxes, and their controls."""
 
+from sartor.recipes.active import Active as Active
 from sartor.recipes.dense import Dense as Dense
 from sartor.recipes.outcome import Result as Result
+from sartor.recipes.prunefuse import PruneFuse as PruneFuse
 from sartor.recipes.recipe import Recipe as Recipe
 from sartor.recipes.swast import SWaST as SWaST

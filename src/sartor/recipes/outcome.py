@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from sartor.costs import MONITOR
+from sartor.costs import MONITOR, Ledger
 from sartor.data.pool import LabelNoise, Pool
 from sartor.digest import digest
 from sartor.errors import ResumeError, TrainingError
@@ -188,7 +188,6 @@ def conclude(
     run.write("ledger.json", ledger.to_json())
     evaluated = [line for line in run.metrics if "test_accuracy" in line]
     parameters = sum(p.numel() for p in model.parameters())
-    purposes = {name: costs for name, costs in ledger.by_purpose().items() if name != MONITOR}
     drawn = len(subset) < len(data.train)
     results = {
         **labels,
@@ -202,14 +201,7 @@ def conclude(
         },
         "best_test_accuracy": max((line["test_accuracy"] for line in evaluated), default=None),
         "noise_ratio": watch.noise_ratio(subset) if drawn else None,
-        "flops": ledger.flops(),
-        "flops_by_purpose": {name: costs["flops"] for name, costs in purposes.items()},
-        "seconds": ledger.seconds(),
-        "seconds_by_purpose": {name: costs["seconds"] for name, costs in purposes.items()},
-        "samples": {
-            name: {"trained": costs["trained"], "forward": costs["forward"]} for name, costs in purposes.items()
-        },
-        "epoch_equivalents": ledger.epoch_equivalents(len(data.train)),
+        **costs_of(ledger, len(data.train)),
         "full_epoch_flops": 3 * trainer.flops.forward * len(data.train),
         "parameters": parameters,
         "kept_weights": parameters - (0 if masks is None else masks.total() - masks.kept()),
@@ -224,6 +216,21 @@ def conclude(
     results = run.world.broadcast(results)
     run.finish(results)
     return Result(model.eval(), masks, subset, run.metrics, results, history)
+
+
+def costs_of(ledger: Ledger, n: int) -> dict[str, Any]:
+    """Return what results tell of the costs of a run on n samples; what only watched is left out."""
+    purposes = {name: costs for name, costs in ledger.by_purpose().items() if name != MONITOR}
+    return {
+        "flops": ledger.flops(),
+        "flops_by_purpose": {name: costs["flops"] for name, costs in purposes.items()},
+        "seconds": ledger.seconds(),
+        "seconds_by_purpose": {name: costs["seconds"] for name, costs in purposes.items()},
+        "samples": {
+            name: {"trained": costs["trained"], "forward": costs["forward"]} for name, costs in purposes.items()
+        },
+        "epoch_equivalents": ledger.epoch_equivalents(n),
+    }
 
 
 def refuse_divergence(model: nn.Module, last: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from sartor.data.augment import Augment
 from sartor.data.loader import even_sizes
 from sartor.digest import digest
-from sartor.dist import joined
+from sartor.dist import World, joined
 from sartor.errors import ConfigError, check_choice, check_kind, check_range
 from sartor.losses import WEIGHTINGS
 from sartor.memory import enough_memory
@@ -27,6 +27,7 @@ from sartor.recipes.settling import settle
 from sartor.recipes.setup import (
     AUGMENTS,
     Data,
+    Setting,
     check_arithmetic,
     check_model,
     check_reading,
@@ -40,7 +41,7 @@ from sartor.recipes.timetable import Looks, Slot
 from sartor.recipes.training import training_options
 from sartor.recording import RECORDS
 from sartor.run import Run
-from sartor.schedules import SCHEDULES
+from sartor.schedules import SCHEDULES, STEPS, read_steps
 from sartor.train import Trainer
 from sartor.types import Pruner, Subset
 
@@ -57,8 +58,11 @@ class Recipe(ABC):
     """Samples in a mini-batch; an epoch is cut evenly into round(k / batch_size) of them."""
     lr: float = 0.05
     """Initial learning rate; for one-cycle, the highest."""
-    schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
-    """How the learning rate moves: down by a cosine, epoch by epoch; up and down by two lines, step by step; or not."""
+    schedule: Literal["cosine", "one-cycle", "constant", "steps"] = "cosine"
+    """How the learning rate moves: down by a cosine, epoch by epoch; up and down by two lines, step by step; not at
+    all; or by the steps of steps_shape."""
+    steps_shape: str = STEPS
+    """Shape of schedule steps, EPOCHSxSHARE of lr one after the other, stretched or shortened to the epochs."""
     peak_at: float = 0.2
     """Share of the optimiser steps after which one-cycle is at its highest."""
     bias_lr: float = 1.0
@@ -120,6 +124,11 @@ class Recipe(ABC):
             raise ConfigError(
                 f"peak_at is for schedule one-cycle and has no effect with {self.schedule}; leave it out."
             )
+        read_steps(self.steps_shape)
+        if self.schedule != "steps" and self.steps_shape != STEPS:
+            raise ConfigError(
+                f"steps_shape is for schedule steps and has no effect with {self.schedule}; leave it out."
+            )
         check_range("weight_decay", self.weight_decay, 0, math.inf, high_open=True)
         if not self.decay_norms and self.weight_decay == 0:
             raise ConfigError("decay_norms has no effect where nothing decays; leave it out or give a weight_decay.")
@@ -142,9 +151,12 @@ class Recipe(ABC):
     def timetable(self, n: int) -> list[Slot]:
         """Return what each epoch trains on, for a training pool of n samples."""
 
-    @abstractmethod
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
-        """Train from the first epoch to the last; return the subset of the last one."""
+        """Train from the first epoch to the last; return the subset of the last one.
+
+        A recipe of several trainings has none: it has a `carry_out` of its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither a program nor a carry_out of its own.")
 
     @property
     def fewest_epochs(self) -> int:
@@ -236,37 +248,75 @@ class Recipe(ABC):
         """
         cure = f"lower --batch-size (it is {self.batch_size}) or use a smaller --model; the last checkpoint is kept."
         with joined() as world, enough_memory(cure):
-            chosen = pick_device(world.place(device))
             data = prepare_data(self, train, test, augment)
             check_reading(data, workers)
-            self.check_data(model.to(chosen), data)
-            self.check_batches(model, len(data.train), world.size)
-            folder = None if out is None else Path(out)
-            config = self.configuration(model, data) | {"network": (labels or {}).get("model", "")}
-            beginning = digest(model.state_dict())
-            with Run(folder, config, seed=self.seed, save_every=save_every, world=world) as run:
-                run.listener, run.stopping = listener if world.first else None, stopping
-                if run.results is not None and folder is not None:
-                    note_beginning(run.results["digest"].get("beginning", beginning), beginning)
-                    return recall(folder, run, model, data)
-                run.announce()
-                note_machine(run, chosen)
-                note_beginning(run.once("beginning", lambda: beginning, save=False), beginning)
-                if data.train.noise is not None:
-                    run.write("noise.json", data.train.noise.to_json(data.train))
-                trainer = prepare_trainer(self, run, model, data, chosen, workers)
-                watch = Watch(trainer, data, every=self.evaluate_every, probe=self.probe)
-                subset = self.program(trainer, data, watch)
-                settle(trainer, data, watch, subset, len(self.timetable(len(data.train))))
-                known = {"format": 1, "recipe": self.name, "arm": self.name, "match": "epochs"}
-                known |= {
-                    "seed": self.seed,
-                    "noise": self.noise,
-                    "data": "",
-                    "model": type(model).__name__,
-                    "command": "",
-                }
-                return conclude(run, trainer, data, watch, subset, known | (labels or {}), beginning)
+            return self.fit_data(
+                model,
+                data,
+                world,
+                out=out,
+                device=device,
+                save_every=save_every,
+                labels=labels,
+                listener=listener,
+                stopping=stopping,
+                workers=workers,
+            )
+
+    def fit_data(
+        self,
+        model: nn.Module,
+        data: Data,
+        world: World,
+        *,
+        out: str | Path | None,
+        device: str = "auto",
+        save_every: float = 60.0,
+        labels: dict[str, Any] | None = None,
+        listener: Callable[[dict[str, Any]], None] | None = None,
+        stopping: Callable[[], bool] | None = None,
+        workers: int = 0,
+        identity: Data | None = None,
+    ) -> Result:
+        """Do what `fit` does, with data that are prepared.
+
+        `identity`: the data by which the folder knows its run again, where labels of `data` are still to come.
+        """
+        chosen = pick_device(world.place(device))
+        self.check_data(model.to(chosen), data)
+        self.check_batches(model, len(data.train), world.size)
+        folder = None if out is None else Path(out)
+        config = self.configuration(model, identity or data) | {"network": (labels or {}).get("model", "")}
+        beginning = digest(model.state_dict())
+        with Run(folder, config, seed=self.seed, save_every=save_every, world=world) as run:
+            run.listener, run.stopping = listener if world.first else None, stopping
+            if run.results is not None and folder is not None:
+                note_beginning(run.results["digest"].get("beginning", beginning), beginning)
+                return recall(folder, run, model, data)
+            run.announce()
+            note_machine(run, chosen)
+            note_beginning(run.once("beginning", lambda: beginning, save=False), beginning)
+            if data.train.noise is not None:
+                run.write("noise.json", data.train.noise.to_json(data.train))
+            known = {"format": 1, "recipe": self.name, "arm": self.name, "match": "epochs"}
+            known |= {
+                "seed": self.seed,
+                "noise": self.noise,
+                "data": "",
+                "model": type(model).__name__,
+                "command": "",
+            }
+            known |= labels or {}
+            return self.carry_out(Setting(run, model, data, chosen, workers, save_every, known, beginning))
+
+    def carry_out(self, setting: Setting) -> Result:
+        """Do all that the recipe is, in a run that has begun, and conclude it."""
+        run, data = setting.run, setting.data
+        trainer = prepare_trainer(self, run, setting.model, data, setting.device, setting.workers)
+        watch = Watch(trainer, data, every=self.evaluate_every, probe=self.probe)
+        subset = self.program(trainer, data, watch)
+        settle(trainer, data, watch, subset, len(self.timetable(len(data.train))))
+        return conclude(run, trainer, data, watch, subset, setting.labels, setting.beginning)
 
     def configuration(self, model: nn.Module, data: Data) -> dict[str, Any]:
         """Return all that decides the outcome of a run: options, data, the network's layers, not its machine."""

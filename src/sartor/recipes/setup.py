@@ -29,6 +29,7 @@ from sartor.recording import Recorder
 from sartor.run import Run
 from sartor.scanning import forward
 from sartor.schedules import Schedule
+from sartor.teacher import Teacher
 from sartor.train import Trainer
 from sartor.types import Pruner
 from sartor.undisturbed import undisturbed
@@ -55,6 +56,23 @@ class Data:
     validation: Pool | None
     test: Pool | None
     augment: Augment
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """In what a recipe is carried out: the run, the user's network, the data, and where the work is done.
+
+    `labels` are written into the results as they are; `beginning` is the digest of the network's first weights.
+    """
+
+    run: Run
+    model: nn.Module
+    data: Data
+    device: torch.device
+    workers: int
+    save_every: float
+    labels: dict[str, Any]
+    beginning: str
 
 
 def prepare_data(recipe: Recipe, train: object, test: object | None, augment: Augment | None = None) -> Data:
@@ -216,9 +234,20 @@ def begin_masks(
 
 
 def prepare_trainer(
-    recipe: Recipe, run: Run, model: nn.Module, data: Data, device: torch.device, workers: int = 0
+    recipe: Recipe,
+    run: Run,
+    model: nn.Module,
+    data: Data,
+    device: torch.device,
+    workers: int = 0,
+    *,
+    masks: Masks | None = None,
+    teacher: Teacher | None = None,
 ) -> Trainer:
-    """Lay out the model, count its FLOPs, draw the masks, make the optimiser, and track all of it in the run."""
+    """Lay out the model, count its FLOPs, draw the masks, make the optimiser, and track all of it in the run.
+
+    `masks` are those of the model that are given already, where no pruner makes them; `teacher` is who teaches it.
+    """
     inputs = data.train.inputs
     channels_last = recipe.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4
     if channels_last:
@@ -231,7 +260,10 @@ def prepare_trainer(
     slots = recipe.timetable(len(data.train))
     steps = count_steps(slots, recipe.batch_size)
     pruner, ledger = recipe.make_pruner(), Ledger()
-    masks = None if pruner is None else begin_masks(recipe, pruner, run, model, data, flops, ledger).attach(optimizer)
+    if pruner is not None:
+        masks = begin_masks(recipe, pruner, run, model, data, flops, ledger)
+    if masks is not None:
+        masks = masks.attach(optimizer)
     run.track("model", model)
     if masks is not None:
         run.track("masks", masks)
@@ -258,7 +290,9 @@ def prepare_trainer(
         total_steps=steps,
         device=device,
         lr=recipe.lr,
-        schedule=Schedule(recipe.schedule, epochs=len(slots), steps=steps, peak_at=recipe.peak_at),
+        schedule=Schedule(
+            recipe.schedule, epochs=len(slots), steps=steps, peak_at=recipe.peak_at, shape=recipe.steps_shape
+        ),
         label_smoothing=recipe.label_smoothing,
         pruner=pruner,
         masks=masks,
@@ -267,5 +301,6 @@ def prepare_trainer(
         scoring=pick_precision(recipe.scoring, device, gaining),
         recorder=recorder,
         planned=[slot.steps(recipe.batch_size) for slot in slots] if recipe.bounded else (),
+        teacher=None if teacher is None else run.track("teacher", teacher),
     )
     return run.track("trainer", trainer)

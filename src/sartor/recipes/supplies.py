@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError
 from sartor.head import needs_linear_head, no_linear_head
 from sartor.history import History
@@ -43,11 +44,14 @@ def parts_scanned(selector: Selector) -> frozenset[str]:
     return selector.needs
 
 
-def looks_of(selector: Selector, n: int, *, held: int, done: int) -> Looks:
-    """Count the samples that a selection passes through the network, `done` epochs having trained before it."""
+def looks_of(selector: Selector, n: int, *, held: int, done: int, labelled: int = 0) -> Looks:
+    """Count the samples that a selection passes through the network, `done` epochs having trained before it.
+
+    `labelled` are samples that have labels beside the n that have none.
+    """
     source, count = members_of(selector)
     passes = count if source == "dropout" else 0
-    forward, backward = samples_passed(parts_scanned(selector), n, held=held, members=passes)
+    forward, backward = samples_passed(parts_scanned(selector), n, held=held, labelled=labelled, members=passes)
     earlier = max(0, min(count, done) - 1) if source == "snapshots" else 0
     return Looks(forward, backward, earlier=earlier)
 
@@ -107,8 +111,11 @@ def look(
     epoch: int,
     progress: float,
     head: str | None,
+    labelled: Pool | None = None,
 ) -> Scan:
     """Scan the training pool for all that a selector needs, and for what is needed `also`; charged as `select`.
+
+    `labelled` are samples that have labels, where those of the pool have none yet.
 
     Members are passes with dropout on, which draw by seed and epoch, or snapshots, one in the network at a time.
     """
@@ -120,6 +127,7 @@ def look(
         progress=progress,
         head=head,
         validation=data.validation,
+        labelled=labelled,
         dropout_passes=count if source == "dropout" else 0,
         seed=derive(trainer.run.seed, "members", epoch),
     )
@@ -189,6 +197,7 @@ def glance(selector: Selector, model: nn.Module, data: Data, *, head: str | None
         progress=0.0,
         lr=0.0,
         validation=None if data.validation is None else data.validation.only(data.validation.rows[:1]),
+        labelled=first,
         history=History(first.rows),
         dropout_passes=1 if members_of(selector)[0] == "dropout" else 0,
     )

@@ -13,6 +13,8 @@ from sartor.errors import DataError
 from sartor.files import changed, read_sums
 
 FORMAT = 1
+STAGES = "stages"
+"""The folder of a run that holds the trainings that it is made of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +110,10 @@ def collect(folders: Sequence[Path]) -> Collection:
 
 
 def _run_folders(roots: Sequence[Path]) -> list[Path]:
+    """Return the folders of runs; the trainings that one of them is made of are no runs of their own."""
     names = ("config.json", "results.json")
-    return sorted({path.parent for root in roots for name in names for path in root.rglob(name)})
+    found = {path.parent for root in roots for name in names for path in root.rglob(name)}
+    return sorted(folder for folder in found if not (folder.parent.name == STAGES and folder.parent.parent in found))
 
 
 def _read_comparisons(roots: Sequence[Path], warnings: list[str]) -> dict[str, Comparison]:

@@ -1,0 +1,47 @@
+"""What PruneFuse calls the cost of a selector: a convention that counts parameters times input scalars, not FLOPs.
+
+Recovered from the numbers of its Tables 2 and 3. A real ledger stands beside it in every run (docs/costs.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def training_cost(parameters: float, inputs: int, samples: int, epochs: int) -> float:
+    """Return 6 P d n T: P parameters, d scalars of one input (3,072 for CIFAR), n samples, T epochs."""
+    return 6.0 * parameters * inputs * samples * epochs
+
+
+def scoring_cost(parameters: float, inputs: int, samples: int) -> float:
+    """Return 2 P d n: n samples looked at once."""
+    return 2.0 * parameters * inputs * samples
+
+
+def selector_cost(
+    parameters: float,
+    inputs: int,
+    n: int,
+    sizes: Sequence[int],
+    epochs: int,
+    *,
+    passes: int = 1,
+    dense: float = 0.0,
+    synced: Collection[int] = (),
+    sync_epochs: int = 0,
+) -> list[float]:
+    """Return what the selector has cost when each of `sizes` labels are there; 0 for the first.
+
+    Up to a size count all trainings on the smaller ones and the looks at what had no label then, `passes` each. In
+    `synced` rounds (1 is the second size) a selector is not trained afresh: the `dense` network's parameters and its
+    own train for `sync_epochs` each. The training on the last size, and that of the target, are not in it.
+    """
+    total, found = 0.0, [0.0]
+    for number, size in enumerate(sizes[:-1]):
+        if number in synced:
+            total += training_cost(dense + parameters, inputs, size, sync_epochs)
+        else:
+            total += training_cost(parameters, inputs, size, epochs)
+        total += passes * scoring_cost(parameters, inputs, n - size)
+        found.append(total)
+    return found

@@ -1,0 +1,130 @@
+"""Labels from people: a recipe that asks, waits, and goes on when it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from sartor.data.augment import Augment
+from sartor.data.pool import Pool
+from sartor.dist import World
+from sartor.errors import ConfigError, DataError, SelectionError, nearest
+from sartor.recipes.label_log import LabelLog
+from sartor.recipes.labels import Awaited
+from sartor.recipes.outcome import Result
+from sartor.recipes.setup import Data, check_finite, pick_augment, test_like
+
+if TYPE_CHECKING:
+    from sartor.recipes.rounds import Rounds
+
+LOG = "labels.jsonl"
+
+
+class Session:
+    """A labelling in a run folder: `ask` for ids, `tell` their labels in any order and in parts, `finish`.
+
+    The folder holds all of it: another session on the same folder, pool and network goes on, in another process or on
+    another day. Labels are kept in `labels.jsonl`. Labels that the pool has already are told without being asked for.
+    Nothing is held out, for labels are what is short.
+    Raises: ConfigError: for a pool whose number of classes is not known, or a recipe that makes labels wrong.
+    """
+
+    def __init__(
+        self,
+        recipe: Rounds,
+        model: nn.Module,
+        pool: Pool,
+        test: object | None,
+        out: Path,
+        device: str = "auto",
+        augment: Augment | None = None,
+    ) -> None:
+        if pool.classes is None:
+            raise ConfigError("the pool does not say how many classes there are; make it with class_names or classes.")
+        if recipe.noise:
+            raise ConfigError("noise makes labels wrong, but people tell them here; leave it out.")
+        self.recipe = recipe.with_options(holdout=0.0)
+        self.model, self.pool, self.out, self.device = model, pool, out, device
+        self.augment = pick_augment(recipe.augment, augment or Augment())
+        self.test = None if test is None else test_like(pool, test)
+        self.log = LabelLog(out / LOG)
+        check_finite(pool, "training")
+        self.size = self.recipe.agenda(len(pool))[-1].size
+
+    @property
+    def waiting(self) -> list[str]:
+        """Ids that were asked for and have no label yet."""
+        asked, told = self.log.read()
+        return [name for name in asked if name not in told]
+
+    def ask(self) -> list[str]:
+        """Return ids that wait for a label; none once all budgets are spent. Trains what has to choose them first."""
+        waiting = self.waiting
+        if waiting:
+            return waiting
+        asked, _ = self.log.read()
+        if len(asked) >= self.size:
+            return []
+        try:
+            self._go_on()
+        except Awaited as awaited:
+            self.log.ask(awaited.asked)
+            known = self._known()
+            self.log.tell({name: known[name] for name in awaited.asked if name in known})
+            return self.waiting or self.ask()
+        return []
+
+    def tell(self, labels: Mapping[str, int | str]) -> int:
+        """Take labels, as numbers or names of classes; return how many are still waited for.
+
+        What was told before changes nothing. Raises: DataError: for an id that was not asked for, a label that is no
+        class, or another one than was told before; then nothing of the call is taken.
+        """
+        self.log.tell({name: self._number(name, label) for name, label in labels.items()})
+        return len(self.waiting)
+
+    def finish(self) -> Result:
+        """Train what is left and return what came of it.
+
+        Raises: SelectionError: while samples wait for a label.
+        """
+        waiting = self.ask()
+        if waiting:
+            raise SelectionError(
+                f"{len(waiting)} samples wait for a label, such as {waiting[0]!r}; tell them, then finish. "
+                "What was told is kept."
+            )
+        return self._go_on()
+
+    def _go_on(self) -> Result:
+        """Carry the recipe out with the labels that are known, as far as they reach."""
+        targets = torch.full((len(self.pool.ids),), -1, dtype=torch.int64)
+        places = {name: row for row, name in enumerate(self.pool.ids)}
+        for name, label in self.log.read()[1].items():
+            targets[places[name]] = label
+        blank = Data(self.pool.relabelled(torch.full_like(targets, -1), None), None, self.test, self.augment)
+        data = replace(blank, train=self.pool.relabelled(targets, None))
+        return self.recipe.fit_data(self.model, data, World(), out=self.out, device=self.device, identity=blank)
+
+    def _known(self) -> dict[str, int]:
+        """Return the labels that the pool has already."""
+        rows = self.pool.labelled_rows()
+        return dict(zip(self.pool.ids_of(rows), self.pool.targets_of(rows).tolist(), strict=True))
+
+    def _number(self, name: str, label: int | str) -> int:
+        """Return the number of a class. Raises: DataError: where there is no such class."""
+        classes, names = self.pool.classes or 0, self.pool.class_names or ()
+        if isinstance(label, str):
+            if label not in names:
+                raise DataError(f"{label!r}, told of {name!r}, is no class.{nearest(label, names)} Nothing was taken.")
+            return names.index(label)
+        if isinstance(label, bool) or not 0 <= int(label) < classes or int(label) != label:
+            raise DataError(
+                f"{label!r}, told of {name!r}, is no class; they are 0 to {classes - 1}. Nothing was taken."
+            )
+        return int(label)

@@ -1,0 +1,90 @@
+"""The log of a labelling: which ids were asked for, and what was told of them; lines are added, never changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from sartor.errors import DataError, nearest
+from sartor.files import writing
+
+
+class LabelLog:
+    """A file of JSON lines, {"asked": [ids]} or {"told": {id: label}}; what a kill cut short is no line.
+
+    Several processes may tell at once; each line is whole and on the disk before the call returns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> tuple[list[str], dict[str, int]]:
+        """Return all ids that were asked for, in order, and all labels. Raises: DataError: for a damaged file."""
+        asked: dict[str, None] = {}
+        told: dict[str, int] = {}
+        for number, text in enumerate(self._whole().splitlines(), start=1):
+            try:
+                line: dict[str, Any] = json.loads(text)
+                asked |= dict.fromkeys(line.get("asked", ()))
+                told |= line.get("told", {})
+            except (ValueError, TypeError, AttributeError) as error:
+                raise DataError(
+                    f"line {number} of {self.path} is damaged ({error}); restore it from a copy."
+                ) from error
+        return list(asked), told
+
+    def ask(self, ids: Sequence[str]) -> None:
+        """Add ids that are asked for, as far as they are not there yet."""
+        with self._locked():
+            known = set(self.read()[0])
+            fresh = [name for name in ids if name not in known]
+            if fresh:
+                self._append({"asked": fresh})
+
+    def tell(self, labels: Mapping[str, int]) -> None:
+        """Add labels; those that are there already, and say the same, change nothing.
+
+        Raises: DataError: for an id that was not asked for, or has another label already; then none is added.
+        """
+        with self._locked():
+            asked, told = self.read()
+            strange = [name for name in labels if name not in set(asked)]
+            if strange:
+                raise DataError(
+                    f"{strange[0]!r} was not asked for; tell labels of ids that ask() returned. Nothing was taken."
+                    f"{nearest(strange[0], asked)}"
+                )
+            for name, label in labels.items():
+                if told.get(name, label) != label:
+                    raise DataError(
+                        f"{name!r} has the label {told[name]} already, and is now told {label}; a label that was "
+                        "learnt from cannot change. Nothing was taken; leave that id out."
+                    )
+            fresh = {name: label for name, label in labels.items() if name not in told}
+            if fresh:
+                self._append({"told": fresh})
+
+    def _whole(self) -> str:
+        """Return all lines that are whole."""
+        if not self.path.exists():
+            return ""
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        return text[: text.rfind("\n") + 1]
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with writing(self.path), open(self.path, "ab") as file:
+            file.truncate(len(self._whole().encode()))
+            file.write((json.dumps(line) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            yield

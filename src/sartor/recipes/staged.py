@@ -1,0 +1,211 @@
+"""A recipe of several trainings: each is a run of its own within the run's folder, and a finished one is read back.
+
+So a program that is a plain sequence of trainings goes on, when it is started again, where it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from sartor.costs import Ledger
+from sartor.digest import digest
+from sartor.files import read_json
+from sartor.prune.masks import Masks
+from sartor.recipes.outcome import Result, Watch, conclude, recall
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.settling import settle
+from sartor.recipes.setup import Data, Setting, prepare_trainer
+from sartor.recipes.state import Coreset, all_of
+from sartor.recipes.supplies import Snapshots
+from sartor.recipes.timetable import Slot, count_steps, everything
+from sartor.registry import PRUNERS
+from sartor.run import Run
+from sartor.teacher import Teacher
+from sartor.train import Trainer
+from sartor.types import Pruner, Subset
+
+STAGES, LEDGER, FOUND = "stages", "ledger.json", "found.json"
+Costs = dict[str, dict[str, float]]
+"""A ledger's accounts by purpose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Recipe):
+    """The options of one training among several: all samples that it is given, in every epoch."""
+
+    name: ClassVar[str] = "training"
+
+    purpose: str = "train"
+    """What the ledger calls it."""
+    pruner: str | None = None
+    """What prunes meanwhile, such as magnitude(sparsity=0.5)."""
+    start: int = 0
+    """Epochs of the schedule that another training has done already."""
+    stop: int | None = None
+    """Epochs of the schedule after which this one ends; if not given, all."""
+
+    @classmethod
+    def like(cls, recipe: Recipe, **options: Any) -> Training:
+        """Take the training options of a recipe; the hold-out and the noise are made already, once for all."""
+        common = {option.name: getattr(recipe, option.name) for option in fields(Recipe)}
+        return cls(**{**common, "holdout": 0.0, "noise": 0.0, "noise_kind": "other", **options})
+
+    def timetable(self, n: int) -> list[Slot]:
+        """All samples in every epoch."""
+        return everything(n, (self.epochs if self.stop is None else self.stop) - self.start)
+
+    def make_pruner(self) -> Pruner | None:
+        """Make the pruner, if there is one."""
+        return None if self.pruner is None else PRUNERS.build(self.pruner)
+
+    def purpose_of(self, slot: Slot, started: bool) -> str:
+        """What the ledger calls it."""
+        return self.purpose
+
+    def program(
+        self, trainer: Trainer, data: Data, watch: Watch, weights: Tensor | None = None, ends: Snapshots | None = None
+    ) -> Subset:
+        """Train on all samples, with `weights` in the order of their rows; `ends` takes down how epochs end."""
+        run, slots = trainer.run, self.timetable(len(data.train))
+        trainer.schedule = replace(
+            trainer.schedule,
+            epochs=self.epochs,
+            steps=count_steps(everything(len(data.train), self.epochs), self.batch_size),
+        )
+        state = watch.follow(Coreset(all_of(data.train)))
+        if weights is not None and state.drawn < 0:
+            state.replace(Subset.of(data.train.rows, weights), 0)
+            watch.selection(0, state.subset)
+            run.save()
+        for epoch in run.epochs(len(slots), "train"):
+            trainer.meter.start(run.step)
+            trainer.train_epoch(state.subset, self.start + epoch, purpose=self.purpose)
+            if ends is not None:
+                ends.end(epoch, trainer)
+            watch.epoch(epoch, len(slots), trainer.epoch_lr(self.start + epoch))
+        return state.subset
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One training among several: its options, its network as it begins, all samples that it trains on.
+
+    `weights` of the samples, in the order of `data.train.rows`; `masks` by parameter name, where no pruner makes them;
+    `then` is done with the trained network and returns plain values; it is given the ends of the last `snapshots`
+    epochs. `about` tells what `then` depends on.
+    """
+
+    title: str
+    recipe: Training
+    model: nn.Module
+    data: Data
+    weights: Tensor | None = None
+    masks: Mapping[str, Tensor] | None = None
+    teacher: Teacher | None = None
+    snapshots: int = 0
+    then: Callable[[Trainer, Snapshots | None], dict[str, Any]] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def configuration(self) -> dict[str, Any]:
+        """Return all that decides what comes of it."""
+        config = self.recipe.configuration(self.model, self.data)
+        config |= {"title": self.title, "beginning": digest(self.model.state_dict()), **self.about}
+        if self.weights is not None:
+            config["weights"] = digest({"weights": self.weights})
+        if self.masks is not None:
+            config["masks"] = digest(self.masks)
+        if self.teacher is not None:
+            config |= {"teacher": self.teacher.described()}
+        return config
+
+    def begin(self, run: Run, setting: Setting) -> tuple[Result, dict[str, Any], Costs]:
+        """Train from where the run stands; return what came of it, what `then` found, and the costs."""
+        recipe, data = self.recipe, self.data
+        beginning = run.once("beginning", lambda: digest(self.model.state_dict()), save=False)
+        masks = None if self.masks is None else Masks(self.model, self.masks)
+        trainer = prepare_trainer(
+            recipe, run, self.model, data, setting.device, setting.workers, masks=masks, teacher=self.teacher
+        )
+        slots = recipe.timetable(len(data.train))
+        ends = None
+        if self.snapshots:
+            ends = run.track("snapshots", Snapshots([*slots, Slot(1, draws=True)], self.snapshots))
+        watch = Watch(trainer, data, every=recipe.evaluate_every, probe=recipe.probe)
+        subset = recipe.program(trainer, data, watch, self.weights, ends)
+        settle(trainer, data, watch, subset, len(slots))
+        then = self.then
+        found = {} if then is None else run.once("found", lambda: then(trainer, ends))
+        run.write(FOUND, found)
+        run.pause()
+        labels = {"format": 1, "recipe": recipe.name, "arm": self.title, "match": "epochs", "seed": recipe.seed}
+        result = conclude(run, trainer, data, watch, subset, labels, beginning)
+        return result, found, trainer.ledger.by_purpose()
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of a stage: its network is trained; `found` is what its `then` returned."""
+
+    stage: Stage
+    result: Result
+    found: dict[str, Any]
+
+    @property
+    def model(self) -> nn.Module:
+        """The trained network."""
+        return self.stage.model
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of test samples classified rightly after the last epoch; else of held-out ones; None without both."""
+        results = self.result.results
+        test: float | None = results["test_accuracy"]
+        return results["validation_accuracy"] if test is None else test
+
+
+class Stages:
+    """Carries stages out, one after the other, and adds up what they cost."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.ledger = Ledger()
+        self.done: list[Outcome] = []
+
+    def carry_out(self, stage: Stage) -> Outcome:
+        """Train a stage, go on with it, or read it back where it is finished.
+
+        Raises: Stopped: after a signal. ResumeError: where its folder holds another training.
+        """
+        setting, outer = self.setting, self.setting.run
+        outer.pause()
+        title = f"{len(self.done) + 1:02d}-{stage.title}"
+        place = None if outer.place is None else outer.place / STAGES / title
+        stage.recipe.check_batches(stage.model.to(setting.device), len(stage.data.train), outer.world.size)
+        config, seed = stage.configuration(), stage.recipe.seed
+        with Run(place, config, seed=seed, save_every=setting.save_every, world=outer.world) as run:
+            run.listener, run.stopping = self.listener(title), outer.stopping
+            if run.results is not None and place is not None:
+                result = recall(place, run, stage.model, stage.data)
+                found, costs = outer.world.broadcast(read_back(place) if outer.world.first else ({}, {}))
+            else:
+                run.announce()
+                result, found, costs = stage.begin(run, setting)
+        for purpose, account in costs.items():
+            self.ledger.charge(purpose, **account)  # type: ignore[arg-type]
+        self.done.append(Outcome(stage, result, found))
+        return self.done[-1]
+
+    def listener(self, title: str) -> Callable[[dict[str, Any]], None] | None:
+        """Return what hears of a stage: the run's own listener, told which stage speaks."""
+        heard = self.setting.run.listener
+        return None if heard is None else lambda line: heard({**line, "stage": title})
+
+
+def read_back(folder: Path) -> tuple[dict[str, Any], Costs]:
+    """Read what a finished stage found, and its costs."""
+    return read_json(folder / FOUND), read_json(folder / LEDGER)["by_purpose"]
