@@ -39,7 +39,12 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"python", "console", "sh", "text", "yaml", "toml"}
 DRY = ("train", "compare")
 NUMBER = re.compile(r"[-−+]?\d[\d.,]*(e[-+]?\d+)?")
-FOREIGN = {"--standalone", "--nproc-per-node", "--nnodes", "--node-rank", "--master-addr", "--quick"}
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+FOREIGN = {"--standalone", "--nproc-per-node", "--nnodes", "--node-rank", "--master-addr"} | {
+    flag
+    for program in BENCHMARKS
+    for flag in re.findall(r'add_argument\("(--[a-z-]+)"', program.read_text(encoding="utf-8"))
+}
 """Flags of torchrun and of the benchmarks."""
 
 
@@ -325,9 +330,6 @@ def test_the_demo_runs_with_its_smallest_setting(folder: Path, capsys: pytest.Ca
     words = shlex.split("compare --config examples/demo.yaml --seeds 1 --epochs 3 --noise 0.2 --out runs/demo")
     assert main(words) == 0, capsys.readouterr().err
     assert (folder / "runs" / "demo" / "report.html").exists()
-
-
-BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
 @pytest.mark.parametrize("program", BENCHMARKS, ids=name_of)
