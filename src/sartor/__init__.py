@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sartor.registry import RECIPES as RECIPES
     from sartor.registry import SAMPLERS as SAMPLERS
     from sartor.registry import SELECTORS as SELECTORS
+    from sartor.registry import STUDIES as STUDIES
     from sartor.run import Run as Run
     from sartor.scanning import scan as scan
     from sartor.seen import Scan as Scan
@@ -37,7 +38,7 @@ _HOMES = {
     "sartor.prune.channels": ("ChannelPlan", "compact"),
     "sartor.prune.masks": ("Masks",),
     "sartor.recipes": ("Dense", "SWaST"),
-    "sartor.registry": ("DATASETS", "MODELS", "PRUNERS", "RECIPES", "SAMPLERS", "SELECTORS"),
+    "sartor.registry": ("DATASETS", "MODELS", "PRUNERS", "RECIPES", "SAMPLERS", "SELECTORS", "STUDIES"),
     "sartor.run": ("Run",),
     "sartor.scanning": ("scan",),
     "sartor.seen": ("Scan",),

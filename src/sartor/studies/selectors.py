@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from sartor.comparison import load, model_for, stopped, training_size
+from sartor.comparison import Work, load, model_for, stopped, training_size
 from sartor.errors import ConfigError, check_range
 from sartor.files import make_folder, read_object, to_json, write_atomic
 from sartor.recipes.arms import arm_folder
@@ -21,9 +22,12 @@ from sartor.recipes.finished import read_finished
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.outcome import Result
 from sartor.recipes.sources import Trained
-from sartor.registry import SELECTORS, parse
+from sartor.registry import SELECTORS, STUDIES, parse
 from sartor.select.coreset_file import as_csv
 from sartor.select.from_file import share_for
+from sartor.studies.selector_table import as_csv as table_as_csv
+from sartor.studies.selector_table import as_markdown, lines_of
+from sartor.studies.study import Files, Outcomes, Study
 
 DRAWS = {"random": "redraw(every=0)", "redrawn": "redraw(every=1)"}
 """The controls: drawn once, and drawn anew for every epoch."""
@@ -31,9 +35,18 @@ SNAPSHOTS = 5
 """How many of the scoring network's last epochs are kept, for selectors that ask several networks."""
 
 
+@STUDIES.register("selectors")
 @dataclass(frozen=True, kw_only=True)
-class SelectorStudy:
+class SelectorStudy(Study):
     """Every selector chooses once, by one network trained for a few epochs; fresh networks train on the choices."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "model": "cnn(width=4)",
+        "seeds": 2,
+        "scorer_epochs": 4,
+        "fractions": (0.1,),
+        "sample_steps": 4000,
+    }
 
     data: str = "digits"
     """Data set (sartor list datasets), or a folder of pictures, a .csv, .jsonl or .npz file."""
@@ -65,10 +78,6 @@ class SelectorStudy:
     """Initial learning rate."""
     holdout: float = 0.1
     """Share of the training data held out, for selectors that look at a validation set."""
-    jobs: int = 1
-    """Runs at the same time, one process each."""
-    dry_run: bool = False
-    """Print how many runs there are and about how long they take, and stop."""
 
     def check(self) -> None:
         """Raise ConfigError for what no study can be made of."""
@@ -100,6 +109,18 @@ class SelectorStudy:
     def scorers(self) -> list[Scorer]:
         """List the trainings of the networks that selectors look at."""
         return [Scorer(self, noise, seed) for noise in self.noise for seed in range(self.seeds)]
+
+    def stages(self) -> Mapping[str, Sequence[Work]]:
+        """Return the networks to choose by, then the choices with the trainings on them."""
+        return {"networks to choose by": self.scorers(), "choices": self.cells()}
+
+    def files(self, outcomes: Outcomes) -> Files:
+        """Return every run, and the table as numbers and as text."""
+        looked, results = outcomes["networks to choose by"], outcomes["choices"]
+        by_place = {(scorer.noise, scorer.seed): found for scorer, found in zip(self.scorers(), looked)}
+        lines = lines_of(results, by_place)
+        kept = {"format": 1, "cells": list(results)}
+        return {"results.json": to_json(kept), "results.csv": table_as_csv(lines), "table.md": as_markdown(lines)}
 
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
