@@ -173,9 +173,9 @@ def verdict(fits: Sequence[Mapping[str, Any]], hard: Sequence[Mapping[str, Any]]
         medians = {name: [quartiles(values[key])[1] for key in ("before", "after")] for name, values in sets.items()}
         moves = [f"{name}: {before:.2g} to {after:.2g}" for name, (before, after) in medians.items()]
         sentences.append(
-            f"Points {found['points']}, {found['basis']}: pruning costs ten points, half of them noisy, more than their "
-            f"five clean ones in {more:.0f} % of draws; the pruned error is {outcome} ({amount}). Medians before and "
-            f"after, {'; '.join(moves)}."
+            f"Points {found['points']}, {found['basis']}: pruning costs ten points, half of them noisy, more than "
+            f"their five clean ones in {more:.0f} % of draws; the pruned error is {outcome} ({amount}). Medians before "
+            f"and after, {'; '.join(moves)}."
         )
     for found in hard[: len(READINGS)]:
         first, last = (quartiles(found["difficulty"][str(k)])[1] for k in (DEGREES[0], DEGREES[-1]))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from sartor.comparison import Work, load, model_for, stopped, training_size
+from sartor.comparison import Work, fit_fresh, load, model_for, training_size
 from sartor.errors import ConfigError, check_range
 from sartor.files import make_folder, read_object, to_json, write_atomic
 from sartor.recipes.arms import arm_folder
@@ -141,23 +139,9 @@ class SelectorStudy(Study):
 
     def fit(self, recipe: Dense, folder: Path, **options: Any) -> Result:
         """Train a fresh network in a folder."""
-        torch.set_num_threads(1)
-        splits = load(self.data, None if self.root is None else str(self.root))
-        network = model_for(splits, self.model, recipe.seed)
-        listener = options.pop("listener", None)
-        heard = None if listener is None else functools.partial(listener, network)
+        root = None if self.root is None else str(self.root)
         labels = {"data": self.data, "model": self.model}
-        return recipe.fit(
-            network,
-            splits.train,
-            splits.test,
-            out=folder,
-            device="cpu",
-            augment=splits.augment,
-            stopping=stopped,
-            labels=labels,
-            listener=heard,
-        )
+        return fit_fresh(recipe, self.data, root, self.model, folder, labels=labels, **options)
 
     def place(self, noise: float, seed: int) -> Path:
         """Return the folder of one noise level and seed."""
