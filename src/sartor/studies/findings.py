@@ -129,3 +129,10 @@ def tally(what: str, effects: Sequence[Interval | None], positive: str = "above 
         f"{outcomes.count('worse')} {negative}, {outcomes.count('unclear')} where none could be shown "
         "(95 % intervals, not corrected for their number)."
     )
+
+
+def summed(what: str, effects: Mapping[str, Interval | None]) -> list[str]:
+    """Say how many differences could be shown, then which, by where they are."""
+    shown_ones = [(name, e) for name, e in effects.items() if e is not None and e.outcome in ("better", "worse")]
+    named = [f"{name}: {e.mean:+.2f} ({e.low:+.2f} to {e.high:+.2f})" for name, e in shown_ones]
+    return [tally(what, list(effects.values())), *([f"Shown are {'; '.join(named)}."] if named else [])]

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 from sartor.recipes.arms import UNSELECTED, dense, without_pruner
 from sartor.recipes.recipe import Recipe
-from sartor.recipes.swast import NONE, SWaST
-from sartor.registry import STUDIES, parse
+from sartor.recipes.swast import NONE
+from sartor.registry import STUDIES
 from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, mean_interval, paired_difference
+from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value, tally
 from sartor.studies.trainings import Row, TrainingStudy, mean_of, points
 
@@ -82,12 +83,6 @@ class SynergyStudy(TrainingStudy):
             return dense(joint) if weights == ALL else joint.with_options(**UNSELECTED)
         return without_pruner(joint, NONE) if weights == ALL else joint
 
-    def check(self) -> None:
-        """Raise ConfigError for what no study can be made of."""
-        SWaST(selector=self.selector, pruner=self.pruner)
-        parse(self.selector)
-        super().check()
-
     def tables(self, results: Sequence[Row]) -> Findings:
         """Tell accuracies and interactions, how they stand to the nulls, and what follows."""
         rows, nulls, effects = [], [], []
@@ -97,7 +92,7 @@ class SynergyStudy(TrainingStudy):
             rows += [where | row for row in cell.rows()]
             nulls.append(where | {name: Effect(value) for name, value in cell.beyond().items()})
             effects.append(cell)
-        runs = f"{self.seeds} seeds, percentage points"
+        runs = f"{counted(self.seeds, 'seed')}, percentage points"
         tables = [Table(f"Joint - prune-only - select-only + dense, {runs}", rows)]
         tables.append(Table(f"The interaction of chosen and pruned, beyond that of a null, {runs}", nulls))
         return Findings(tables, verdict(effects), [Chart("figure", list(self.panels(effects)))])

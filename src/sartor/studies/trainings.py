@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,9 @@ class TrainingStudy(GridStudy):
             check_range("noise", noise, 0, 1, high_open=True)
         self.cells()
 
+    @abstractmethod
     def recipes(self) -> Iterable[tuple[dict[str, Any], Recipe]]:
         """Yield what varies by name, and the recipe."""
-        raise NotImplementedError
 
     def model_of(self, factors: Row) -> str:
         """Name the network of a recipe: the same for all, unless the study says otherwise."""
