@@ -103,7 +103,11 @@ def test_wrong_options_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_quick_is_a_set_of_options_that_others_override() -> None:
+def test_quick_is_a_set_of_options_that_others_override(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("draws: 9\nout: elsewhere\n")
+    named = parse("runge", ["--quick", "--config", str(tmp_path / "own.yaml")])
+    assert isinstance(named, RungeStudy)
+    assert (named.out, named.functions, named.draws) == (Path("elsewhere"), ("runge",), 9)
     assert isinstance(STUDIES["runge"], type)
     quick = parse("runge", ["--quick", "--draws", "7"])
     assert quick == RungeStudy(draws=7, functions=("runge",), bases=("monomial",), out=Path("runs/runge-quick"))

@@ -19,13 +19,13 @@ from sartor.studies.trainings import TrainingStudy, average, points
 TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--seeds", "2", "--epochs", "4")
 TINY += ("--batch-size", "40", "--noise", "0.25")
 OWN = {
-    "synergy": ("--every", "2", "--fractions", "0.5", "--sparsities", "0.5"),
+    "synergy": ("--every", "2", "--fractions", "0.5", "--sparsities", "0.5", "--seeds", "1"),
     "timing": ("--intervals", "2", "--fraction", "0.5", "--arms", "coreset-only"),
-    "el2n-switch": ("--every", "2", "--fractions", "0.5", "--balanced", "False"),
+    "el2n-switch": ("--every", "2", "--fractions", "0.5", "--balanced", "False", "--seeds", "1"),
     "noise": ("--every", "2", "--fraction", "0.5", "--selectors", "moderate", "--sparsities", "0.5"),
     "trim": ("--every", "2", "--fractions", "0.5"),
     "cost-conventions": ("--every", "2", "--fraction", "0.5"),
-    "preservation": ("--every", "2", "--fractions", "0.5", "--weights", "0.1"),
+    "preservation": ("--every", "2", "--fractions", "0.5", "--weights", "0.1", "--seeds", "1"),
 }
 TRAININGS = [name for name in STUDIES if issubclass(STUDIES[name], TrainingStudy)]  # type: ignore[arg-type]
 

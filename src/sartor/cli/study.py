@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sartor.cli.options import as_flags, command, parse_options
+from sartor.cli.options import command, parse_options
 from sartor.comparison import Work, run_jobs
 from sartor.errors import ConfigError, SartorError, Stopped
 from sartor.files import make_folder, write_atomic
@@ -45,16 +45,11 @@ def run(arguments: Sequence[str]) -> int:
 def parse(name: str, arguments: Sequence[str]) -> Study:
     """Make a study from flags, which override those that --quick stands for."""
     kind: Any = STUDIES[name]
-    quick = {"out": Path(f"runs/{name}-quick"), **kind.QUICK} if kind.QUICK else {}
-    about = kind.__doc__ or ""
+    small = {"out": Path(f"runs/{name}-quick"), **kind.QUICK}
+    about = f"{kind.__doc__}\n\n--quick stands for the study in small: {command('', small)}"
     given = [word for word in arguments if word != "--quick"]
-    if quick:
-        about += f"\n\n--quick stands for the study in small: {command('', quick)}"
-    if len(given) < len(arguments):
-        if not quick:
-            raise ConfigError(f"study {name} has no --quick form; give it fewer seeds, say.")
-        given = [*as_flags(quick), *given]
-    return parse_options(kind, given, prog=f"sartor study {name}", description=about)
+    quick = small if len(given) < len(arguments) else None
+    return parse_options(kind, given, prog=f"sartor study {name}", description=about, defaults=quick)
 
 
 def made(works: Sequence[Work], jobs: int, what: str) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class Study(ABC):
     `QUICK` are the options that `--quick` stands for: the same study in small, under two minutes on two cores.
     """
 
-    QUICK: ClassVar[Mapping[str, Any]] = {}
+    QUICK: ClassVar[Mapping[str, Any]]
 
     out: Path = Path("runs/study")
     """Folder of all runs, tables and figures; the same command goes on where it stopped."""

@@ -72,12 +72,7 @@ class TrainingStudy(GridStudy):
 
     def cells(self) -> list[Cell]:
         """List every recipe, at every noise level and seed."""
-        return [
-            Cell(self, tuple(factors.items()), recipe.with_options(noise=noise, seed=seed))
-            for factors, recipe in self.recipes()
-            for noise in self.noise
-            for seed in range(self.seeds)
-        ]
+        return list(cells_of(self))
 
     def base(self, **options: Any) -> SWaST:
         """Make SWaST with the study's common options, evaluated at its end only."""
@@ -140,6 +135,17 @@ class Cell:
         result = fit_fresh(self.recipe, study.data, study.place, self.model, self.folder, labels=labels)
         where = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
         return where | {name: result.results[name] for name in KEPT} | study.told(result)
+
+
+@functools.lru_cache(maxsize=2)
+def cells_of(study: TrainingStudy) -> tuple[Cell, ...]:
+    """List a study's trainings, once: those at equal cost are forecast at many lengths."""
+    return tuple(
+        Cell(study, tuple(factors.items()), recipe.with_options(noise=noise, seed=seed))
+        for factors, recipe in study.recipes()
+        for noise in study.noise
+        for seed in range(study.seeds)
+    )
 
 
 @functools.lru_cache(maxsize=8)
