@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 
 import sartor
+from sartor.registry import STUDIES
 
 ROOT = Path(sartor.__file__).parent
 GOLDEN = Path(__file__).parent / "golden" / "flags.txt"
@@ -75,7 +76,7 @@ COMMANDS = (
     "data list",
     "inspect",
     "select",
-    "study selectors",
+    *(f"study {name}" for name in STUDIES),
 )
 
 

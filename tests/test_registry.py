@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.errors import ConfigError
-from sartor.registry import DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS, Registry, parse
+from sartor.registry import DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS, STUDIES, Registry, parse
 
-ALL = (DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS)
+ALL = (DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS, STUDIES)
 NAMES = st.text("abcdefghij_", min_size=1, max_size=6).filter(lambda name: not keyword.iskeyword(name))
 LITERALS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sartor.registry import RECIPES as RECIPES
     from sartor.registry import SAMPLERS as SAMPLERS
     from sartor.registry import SELECTORS as SELECTORS
+    from sartor.registry import STUDIES as STUDIES
     from sartor.run import Run as Run
     from sartor.scanning import scan as scan
     from sartor.seen import Scan as Scan
@@ -41,7 +42,7 @@ _HOMES = {
     "sartor.prune.channels": ("ChannelPlan", "compact", "fuse", "plan"),
     "sartor.prune.masks": ("Masks",),
     "sartor.recipes": ("Active", "Dense", "PruneFuse", "SWaST"),
-    "sartor.registry": ("DATASETS", "MODELS", "PRUNERS", "RECIPES", "SAMPLERS", "SELECTORS"),
+    "sartor.registry": ("DATASETS", "MODELS", "PRUNERS", "RECIPES", "SAMPLERS", "SELECTORS", "STUDIES"),
     "sartor.run": ("Run",),
     "sartor.scanning": ("scan",),
     "sartor.seen": ("Scan",),

@@ -39,6 +39,7 @@ from sartor.recipes.forecast import (
     unknown_cost,
 )
 from sartor.recipes.forecast_rounds import forecast_rounds
+from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.rounds import Rounds
 from sartor.recipes.setup import check_fit, prepare_data
@@ -208,20 +209,49 @@ def plan_jobs(
 
 def run_job(job: Job) -> dict[str, Any]:
     """Make one run (or read it, where it is finished) and return its results."""
-    torch.set_num_threads(job.threads)
-    splits = load(job.data, job.root)
-    result = job.recipe.fit(
-        model_for(splits, job.model, job.recipe.seed),
-        splits.train,
-        splits.test,
-        out=job.folder,
+    result = fit_fresh(
+        job.recipe,
+        job.data,
+        job.root,
+        job.model,
+        job.folder,
         device=job.device,
-        augment=splits.augment,
+        threads=job.threads,
         labels=job.labels,
-        stopping=stopped,
         workers=job.workers,
     )
     return result.results
+
+
+def fit_fresh(
+    recipe: Recipe,
+    data: str,
+    root: str | None,
+    model: str,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    labels: dict[str, Any],
+    workers: int = 0,
+    listener: Callable[[nn.Module, dict[str, Any]], None] | None = None,
+) -> Result:
+    """Train a fresh network in a folder (or read it back); a listener hears every line, with the network."""
+    torch.set_num_threads(threads)
+    splits = load(data, root)
+    network = model_for(splits, model, recipe.seed)
+    return recipe.fit(
+        network,
+        splits.train,
+        splits.test,
+        out=folder,
+        device=device,
+        augment=splits.augment,
+        labels=labels,
+        stopping=stopped,
+        workers=workers,
+        listener=None if listener is None else functools.partial(listener, network),
+    )
 
 
 def run_jobs(jobs: Sequence[W], workers: int) -> Generator[tuple[W, dict[str, Any] | SartorError], None, None]:

@@ -28,7 +28,7 @@ class Registry:
     """A table from names to classes or factories of one kind.
 
     The modules of `package` are imported at the first look-up, so a method is added by one file with one decorator.
-    Other distributions add theirs through the entry point group `sartor.<kind>s`; `package.module:name` and
+    Other distributions add theirs through the entry point group `sartor.<plural>`; `package.module:name` and
     `folder/file.py:name` always work. A prefix, such as `timm` in `timm:resnet18`, stands for a whole family.
     """
 
@@ -38,6 +38,11 @@ class Registry:
         self._entries: dict[str, Callable[..., Any]] = {}
         self._prefixes: dict[str, Callable[..., Any]] = {}
         self._loaded = False
+
+    @property
+    def plural(self) -> str:
+        """What several of its kind are called."""
+        return f"{self.kind[:-1]}ies" if self.kind.endswith("y") else f"{self.kind}s"
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
         """Decorate a class or a factory to make it known as `name`."""
@@ -147,7 +152,7 @@ class Registry:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
-        for point in importlib.metadata.entry_points(group=f"sartor.{self.kind}s"):
+        for point in importlib.metadata.entry_points(group=f"sartor.{self.plural}"):
             self.register(point.name)(point.load())
 
 
@@ -219,3 +224,4 @@ PRUNERS = Registry("pruner", "sartor.prune")
 MODELS = Registry("model", "sartor.models")
 DATASETS = Registry("dataset", "sartor.data")
 RECIPES = Registry("recipe", "sartor.recipes")
+STUDIES = Registry("study", "sartor.studies")

@@ -12,7 +12,7 @@ from reference import el2n as reference
 from sartor.errors import ConfigError, SelectionError
 from sartor.seen import Scan
 from sartor.select.ranked import keep_top
-from sartor.select.scores import EL2N, el2n
+from sartor.select.scores import EL2N, el2n, nearness_to_median
 
 GENERATOR = torch.Generator()
 
@@ -85,3 +85,40 @@ def test_equal_scores_go_to_the_lower_rows():
 def test_unknown_ends_are_refused():
     with pytest.raises(ConfigError, match=r"keep is 'high'.*Did you mean 'highest'"):
         EL2N(keep="high")
+
+
+@pytest.mark.parametrize(
+    ("switch_at", "progress", "hardest"), [(0.25, 0.2, True), (0.25, 0.25, False), (0, 0.0, False)]
+)
+def test_the_switch_comes_when_it_is_told_to(switch_at: float, progress: float, hardest: bool):
+    logits, targets = np.array([[4.0, 0], [3, 0], [2, 0], [1, 0]]), np.zeros(4, dtype=int)
+    scan = Scan.from_arrays(logits=logits, targets=targets, progress=progress)
+    rows = EL2N(keep="switch", switch_at=switch_at).select(scan, 1, generator=GENERATOR).rows
+    assert rows.tolist() == [3 if hardest else 0]
+
+
+def test_the_middle_is_around_the_median_of_all_or_of_each_class():
+    logits = np.stack([np.arange(9.0), np.zeros(9)], axis=1)  # the first is the hardest of class 0
+    scan = Scan.from_arrays(logits=logits, targets=np.zeros(9, dtype=int))
+    assert EL2N(keep="middle").select(scan, 3, generator=GENERATOR).rows.tolist() == [3, 4, 5]
+    targets = np.array([0] * 6 + [1] * 3)
+    scan = Scan.from_arrays(logits=logits, targets=targets)
+    chosen = EL2N(keep="middle", balanced=True).select(scan, 3, generator=GENERATOR).rows.tolist()
+    assert chosen[-1:] == [7]
+    assert set(chosen[:2]) == {2, 3}
+
+
+@given(scores=st.lists(st.integers(0, 5), min_size=1, max_size=30), data=st.data())
+def test_the_middle_leaves_as_many_on_either_side(scores: list[int], data: st.DataObject):
+    k = data.draw(st.integers(1, len(scores)))
+    kept = keep_top(nearness_to_median(torch.tensor(scores, dtype=torch.float64)), k, largest=True).tolist()
+    places = sorted(sorted(range(len(scores)), key=lambda i: (scores[i], i)).index(row) for row in kept)
+    assert places == list(range(places[0], places[0] + k))
+    assert abs(places[0] - (len(scores) - 1 - places[-1])) <= 1
+
+
+def test_a_switch_without_effect_is_refused():
+    with pytest.raises(ConfigError, match="switch_at has no effect with keep=highest"):
+        EL2N(switch_at=0.3)
+    with pytest.raises(ConfigError, match=r"switch_at is 1\.5"):
+        EL2N(keep="switch", switch_at=1.5)

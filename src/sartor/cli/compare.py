@@ -85,7 +85,7 @@ class Compare:
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, run all, report."""
     refuse_company("sartor compare", "start it without, and with --jobs N for N runs at the same time")
-    about = {"prog": "sartor compare", "description": "Run SWaST beside its controls."}
+    about: dict[str, Any] = {"prog": "sartor compare", "description": "Run SWaST beside its controls."}
     options = parse_options(Compare, arguments, **about, recipe=SWaST.name)
     base = SWaST(**{f.name: getattr(options.recipe, f.name) for f in dataclasses.fields(SWaST)})
     check(options, base)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sartor.errors import check_choice
 from sartor.recipes.presets import PRESETS, Presets
-from sartor.registry import DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS, Registry
+from sartor.registry import DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS, STUDIES, Registry
 
 KINDS: dict[str, Registry | Presets] = {
     "recipes": RECIPES,
@@ -15,6 +15,7 @@ KINDS: dict[str, Registry | Presets] = {
     "pruners": PRUNERS,
     "models": MODELS,
     "datasets": DATASETS,
+    "studies": STUDIES,
     "presets": PRESETS,
 }
 OWN = "package.module:NAME", "your own, importable from the current folder or the environment; folder/file.py:NAME too"

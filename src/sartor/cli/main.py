@@ -20,8 +20,8 @@ COMMANDS = {
     "compare": "run a recipe beside its controls, over seeds and noise levels, then report",
     "report": "make tables, figures and one HTML page from run folders",
     "select": "choose a coreset by a trained network or by arrays, and show it on a page",
-    "study": "answer a question with many runs (sartor study selectors --data digits --seeds 3)",
-    "list": "list selectors, samplers, pruners, models, data sets and recipes",
+    "study": "answer a question with many runs (sartor study selectors --data digits --seeds 3; sartor list studies)",
+    "list": "list selectors, samplers, pruners, models, data sets, recipes and studies",
     "data": "fetch a data set from its original address (sartor data get cifar10)",
     "inspect": "tell what is in a data set, what may be wrong with it, and what training on it would cost",
 }

@@ -25,11 +25,17 @@ RULE = re.compile(r"[-─│|+ ]+")
 
 
 def parse_options(
-    kind: type[C], arguments: Sequence[str], *, prog: str, description: str, recipe: str | None = None
+    kind: type[C],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    recipe: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> C:
     """Parse flags into the dataclass `kind`: they override `--config FILE.yaml`, this `--training NAME` (which the file
     may name too), and this `--preset NAME`. Presets and trainings are known where a `recipe` is named; presets must be
-    for it.
+    for it. `defaults` are options that all others override.
 
     Raises: ConfigError: one line, with the nearest flag suggested; SystemExit: after `--help`.
     """
@@ -50,7 +56,9 @@ def parse_options(
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
-            return tyro.cli(kind, args=[*given, *rest], prog=prog, description="\n\n".join(words))
+            return tyro.cli(
+                kind, args=[*as_flags(defaults or {}), *given, *rest], prog=prog, description="\n\n".join(words)
+            )
     except SystemExit as end:
         if end.code in (0, None):
             raise

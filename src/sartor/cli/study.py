@@ -1,55 +1,61 @@
-"""`sartor study NAME`: a question that many runs answer, and the table that says what was found."""
+"""`sartor study NAME`: a question that much work answers, and the tables and figures that say what was found."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sartor.cli.options import parse_options
+from sartor.cli.options import command, parse_options
 from sartor.comparison import Work, run_jobs
-from sartor.errors import ConfigError, SartorError, Stopped, check_choice
-from sartor.files import make_folder, to_json, write_atomic
-from sartor.studies import SelectorStudy
-from sartor.studies.selector_table import as_csv, as_markdown, lines_of
+from sartor.errors import ConfigError, SartorError, Stopped
+from sartor.files import make_folder, write_atomic
+from sartor.registry import STUDIES
+from sartor.studies.study import Study
 from sartor.torchrun import refuse_company
 
-STUDIES = {"selectors": SelectorStudy}
+PRINTED = "table.md"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Make all runs of a study, then its tables."""
+    """Do all work of a study, then write its tables and figures."""
     refuse_company("sartor study", "start it without, and with --jobs N for N runs at the same time")
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"name a study: sartor study {' | '.join(STUDIES)} ...; --help after it lists its options.")
-    check_choice("study", arguments[0], STUDIES)
-    kind = STUDIES[arguments[0]]
-    study = parse_options(kind, arguments[1:], prog=f"sartor study {arguments[0]}", description=kind.__doc__ or "")
+    study = parse(arguments[0], arguments[1:])
     study.check()
     if study.dry_run:
         print(study.forecast())
         return 0
-    scorers, cells = study.scorers(), study.cells()
-    looked = made(scorers, study.jobs, "networks to choose by")
-    results = made(cells, study.jobs, "choices")
-    by_place = {(scorer.noise, scorer.seed): found for scorer, found in zip(scorers, looked)}
-    lines = lines_of(results, by_place)
+    outcomes = {name: made(works, study.jobs, name) for name, works in study.stages().items()}
     make_folder(study.out)
-    write_atomic(study.out / "results.json", to_json({"format": 1, "cells": results}))
-    write_atomic(study.out / "results.csv", as_csv(lines))
-    write_atomic(study.out / "table.md", as_markdown(lines))
-    print(f"\n{as_markdown(lines)}\n{study.out / 'table.md'}\n{study.out / 'results.csv'}")
+    files = study.files(outcomes)
+    for name, content in files.items():
+        write_atomic(study.out / name, content)
+    places = "\n".join(str(study.out / name) for name in files if name != "results.json")
+    print(f"\n{files[PRINTED]!s}\n{places}")
     return 0
 
 
-def made(works: Sequence[Work], jobs: int, what: str) -> list[dict[str, Any]]:
-    """Make all runs, showing how far they are, and return their results in order.
+def parse(name: str, arguments: Sequence[str]) -> Study:
+    """Make a study from flags, which override those that --quick stands for."""
+    kind: Any = STUDIES[name]
+    small = {"out": Path(f"runs/{name}-quick"), **kind.QUICK}
+    about = f"{kind.__doc__}\n\n--quick stands for the study in small: {command('', small)}"
+    given = [word for word in arguments if word != "--quick"]
+    quick = small if len(given) < len(arguments) else None
+    return parse_options(kind, given, prog=f"sartor study {name}", description=about, defaults=quick)
 
-    Raises: SartorError: where one failed, after all others were made.
+
+def made(works: Sequence[Work], jobs: int, what: str) -> list[dict[str, Any]]:
+    """Do all work, showing how far it is, and return what it came to, in order.
+
+    Raises: SartorError: where a piece failed, after all others were done.
     """
     console, found = Console(), {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -62,15 +68,21 @@ def made(works: Sequence[Work], jobs: int, what: str) -> list[dict[str, Any]]:
             if isinstance(outcome, Stopped):
                 raise Stopped(f"{outcome} {count - 1} of {len(works)} {what} were finished.")
             failed += isinstance(outcome, SartorError)
-            if isinstance(outcome, SartorError):
-                text = f"failed: {outcome}"
-            else:
+            if not isinstance(outcome, SartorError):
                 found[work] = outcome
-                text = f"{100 * outcome['test_accuracy']:.2f} %, {outcome['seconds']:.1f} s"
             clock = time.monotonic() - started
-            line = f"[{count:>3}/{len(works)} {clock:4.0f} s] {work.title}: {text}"
+            line = f"[{count:>3}/{len(works)} {clock:4.0f} s] {work.title}: {told(outcome)}"
             progress.print(line, markup=False, soft_wrap=True)
             progress.advance(task)
     if failed:
         raise SartorError(f"{failed} of {len(works)} {what} failed, see above; give the same command to try again.")
     return [found[work] for work in works]
+
+
+def told(outcome: dict[str, Any] | SartorError) -> str:
+    """Say in a few words what a piece of work came to."""
+    if isinstance(outcome, SartorError):
+        return f"failed: {outcome}"
+    if "test_accuracy" in outcome:
+        return f"{100 * outcome['test_accuracy']:.2f} %, {outcome['seconds']:.1f} s"
+    return "done"

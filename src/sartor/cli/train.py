@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str]) -> tuple[Where, Recipe]:
     kind: Any = RECIPES[name]
     nested = ("recipe", tyro.conf.OmitArgPrefixes[kind], field(default_factory=kind))  # type: ignore[misc]
     options = dataclasses.make_dataclass("Train", [nested], bases=(Where,), frozen=True, kw_only=True)
-    about = {"prog": f"sartor train {name}", "description": RECIPES.describe(name)}
+    about: dict[str, Any] = {"prog": f"sartor train {name}", "description": RECIPES.describe(name)}
     parsed: Any = parse_options(options, arguments[1:], **about, recipe=name)
     return parsed, parsed.recipe
 

@@ -20,7 +20,7 @@ from sartor.report.wording import seconds
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",
@@ -76,7 +76,7 @@ def draw_figures(blocks: Sequence[Block], styles: dict[str, ArmStyle], folder: P
         at_cost = tuple(b for b in blocks if b.setting == block.setting and b.match == "cost")
         twin = [b.setting.slug for b in plain].count(block.setting.slug) > 1
         prefix = f"{block.setting.slug}-{number}" if twin else block.setting.slug
-        style: Any = {**_STYLE, "svg.hashsalt": prefix}
+        style: Any = {**STYLE, "svg.hashsalt": prefix}
         with matplotlib.rc_context(style):
             drawings[block] = list(_draw_block(View(block, at_cost, styles), prefix, folder))
     return drawings

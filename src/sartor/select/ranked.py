@@ -55,6 +55,10 @@ class Ranked(ABC):
         """Tell whether the largest scores are kept, or the smallest."""
         return self.keep == "highest"
 
+    def ranked(self, scan: Scan, scores: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """Return what is ranked: the scores themselves, where nothing else is said."""
+        return scores
+
     @property
     def coarse(self) -> bool:
         """Tell whether the scores are counts of few things, so that many are equal and ties must go at random."""
@@ -65,7 +69,7 @@ class Ranked(ABC):
         check_budget(scan, k)
         targets = scan.targets if self.balanced else None
         scores = self.scores(scan)
-        ranks = distinct_ranks(scores, generator=generator) if self.coarse else scores
+        ranks = distinct_ranks(scores, generator=generator) if self.coarse else self.ranked(scan, scores)
         chosen = keep_top(ranks, k, largest=self.largest(scan), targets=targets)
         classes = scan.classes if self.parts & {"logits", "members"} else 0
         features = scan.features.shape[1] if "features" in self.parts else 0

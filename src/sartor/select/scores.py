@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from sartor.errors import check_choice, check_range
+from sartor.errors import ConfigError, check_choice, check_range
 from sartor.registry import SELECTORS
 from sartor.seen import Scan
 from sartor.select.ranked import Ranked
@@ -27,23 +27,39 @@ def losses(logits: Float32[Tensor, "b c"], targets: Int64[Tensor, "b"]) -> Float
     return torch.where(rest < 0, rest.exp().log1p(), F.softplus(rest))
 
 
+def nearness_to_median(scores: Float[Tensor, "n"], groups: Int64[Tensor, "n"] | None = None) -> Float[Tensor, "n"]:
+    """Return minus the distance of each score's rank to the middle rank, of all or of its group; ties go by place."""
+    order = scores.argsort(stable=True)
+    near = torch.empty(len(scores), dtype=torch.float64, device=scores.device)
+    for group in [None] if groups is None else groups.unique().tolist():
+        members = order if group is None or groups is None else order[groups[order] == group]
+        places = torch.arange(len(members), dtype=torch.float64, device=scores.device)
+        near[members] = -(2 * places + 1 - len(members)).abs()
+    return near
+
+
 @SELECTORS.register("el2n")
 @dataclass(frozen=True)
 class EL2N(Ranked):
     """The samples with the highest (hardest) or lowest error norm (Paul et al. 2021), without weights.
 
-    `keep="switch"` keeps the highest while progress < 1/2 and the lowest from then on, as SWaST does. `members` is the
-    number of snapshots over which the score is averaged; 0 takes the network as it is. `balanced` ranks within each
-    class. Without it, hardest-first can leave classes out and collects wrong labels.
+    `keep="middle"` keeps those around the median. `keep="switch"` keeps the highest while progress < `switch_at` and
+    the lowest from then on, as SWaST does at 1/2. `members` is the number of snapshots over which the score is
+    averaged; 0 takes the network as it is. `balanced` ranks within each class. Without it, hardest-first can leave
+    classes out and collects wrong labels.
     Differs: Paul et al. average over ten networks of their own early in training; SWaST takes one as it is.
     """
 
     keep: str = "highest"
     balanced: bool = False
     members: int = 0
+    switch_at: float = 0.5
 
     def __post_init__(self) -> None:
-        check_choice("keep", self.keep, ("highest", "lowest", "switch"))
+        check_choice("keep", self.keep, ("highest", "lowest", "middle", "switch"))
+        check_range("switch_at", self.switch_at, 0, 1)
+        if self.keep != "switch" and self.switch_at != EL2N.switch_at:
+            raise ConfigError(f"switch_at has no effect with keep={self.keep}; leave it out, or keep=switch.")
         check_range("members", self.members, 0, float("inf"), high_open=True)
 
     @property
@@ -69,7 +85,13 @@ class EL2N(Ranked):
 
     def largest(self, scan: Scan) -> bool:
         """Tell whether the largest scores are kept, or the smallest."""
-        return scan.progress < 0.5 if self.keep == "switch" else self.keep == "highest"
+        return scan.progress < self.switch_at if self.keep == "switch" else self.keep != "lowest"
+
+    def ranked(self, scan: Scan, scores: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """Return what is ranked: the scores, or how near they are to the median of all, or of their class."""
+        if self.keep != "middle":
+            return scores
+        return nearness_to_median(scores, scan.targets if self.balanced else None)
 
     def scores(self, scan: Scan) -> Float32[Tensor, "n"]:
         """Return EL2N, the mean over the members if there are some; higher is harder."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from sartor.comparison import load, model_for, stopped, training_size
+from sartor.comparison import Work, fit_fresh, load, model_for, training_size
 from sartor.errors import ConfigError, check_range
 from sartor.files import make_folder, read_object, to_json, write_atomic
 from sartor.recipes.arms import arm_folder
@@ -21,9 +20,12 @@ from sartor.recipes.finished import read_finished
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.outcome import Result
 from sartor.recipes.sources import Trained
-from sartor.registry import SELECTORS, parse
+from sartor.registry import SELECTORS, STUDIES, parse
 from sartor.select.coreset_file import as_csv
 from sartor.select.from_file import share_for
+from sartor.studies.selector_table import as_csv as table_as_csv
+from sartor.studies.selector_table import as_markdown, lines_of
+from sartor.studies.study import Files, Outcomes, Study
 
 DRAWS = {"random": "redraw(every=0)", "redrawn": "redraw(every=1)"}
 """The controls: drawn once, and drawn anew for every epoch."""
@@ -31,9 +33,18 @@ SNAPSHOTS = 5
 """How many of the scoring network's last epochs are kept, for selectors that ask several networks."""
 
 
+@STUDIES.register("selectors")
 @dataclass(frozen=True, kw_only=True)
-class SelectorStudy:
+class SelectorStudy(Study):
     """Every selector chooses once, by one network trained for a few epochs; fresh networks train on the choices."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "model": "cnn(width=4)",
+        "seeds": 2,
+        "scorer_epochs": 4,
+        "fractions": (0.1,),
+        "sample_steps": 4000,
+    }
 
     data: str = "digits"
     """Data set (sartor list datasets), or a folder of pictures, a .csv, .jsonl or .npz file."""
@@ -65,10 +76,6 @@ class SelectorStudy:
     """Initial learning rate."""
     holdout: float = 0.1
     """Share of the training data held out, for selectors that look at a validation set."""
-    jobs: int = 1
-    """Runs at the same time, one process each."""
-    dry_run: bool = False
-    """Print how many runs there are and about how long they take, and stop."""
 
     def check(self) -> None:
         """Raise ConfigError for what no study can be made of."""
@@ -101,6 +108,18 @@ class SelectorStudy:
         """List the trainings of the networks that selectors look at."""
         return [Scorer(self, noise, seed) for noise in self.noise for seed in range(self.seeds)]
 
+    def stages(self) -> Mapping[str, Sequence[Work]]:
+        """Return the networks to choose by, then the choices with the trainings on them."""
+        return {"networks to choose by": self.scorers(), "choices": self.cells()}
+
+    def files(self, outcomes: Outcomes) -> Files:
+        """Return every run, and the table as numbers and as text."""
+        looked, results = outcomes["networks to choose by"], outcomes["choices"]
+        by_place = {(scorer.noise, scorer.seed): found for scorer, found in zip(self.scorers(), looked)}
+        lines = lines_of(results, by_place)
+        kept = {"format": 1, "cells": list(results)}
+        return {"results.json": to_json(kept), "results.csv": table_as_csv(lines), "table.md": as_markdown(lines)}
+
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
         splits = load(self.data, None if self.root is None else str(self.root))
@@ -120,23 +139,9 @@ class SelectorStudy:
 
     def fit(self, recipe: Dense, folder: Path, **options: Any) -> Result:
         """Train a fresh network in a folder."""
-        torch.set_num_threads(1)
-        splits = load(self.data, None if self.root is None else str(self.root))
-        network = model_for(splits, self.model, recipe.seed)
-        listener = options.pop("listener", None)
-        heard = None if listener is None else functools.partial(listener, network)
+        root = None if self.root is None else str(self.root)
         labels = {"data": self.data, "model": self.model}
-        return recipe.fit(
-            network,
-            splits.train,
-            splits.test,
-            out=folder,
-            device="cpu",
-            augment=splits.augment,
-            stopping=stopped,
-            labels=labels,
-            listener=heard,
-        )
+        return fit_fresh(recipe, self.data, root, self.model, folder, labels=labels, **options)
 
     def place(self, noise: float, seed: int) -> Path:
         """Return the folder of one noise level and seed."""

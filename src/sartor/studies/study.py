@@ -1,0 +1,77 @@
+"""What a study is: options, the work that answers its question, and the files that say what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sartor.comparison import Work
+from sartor.errors import check_range
+from sartor.files import to_json
+from sartor.studies.findings import Findings
+
+Outcomes = Mapping[str, Sequence[Mapping[str, Any]]]
+"""What each stage of a study came to, in the order of its work."""
+Files = Mapping[str, str | bytes]
+"""What a study leaves in its folder, by file name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(ABC):
+    """A question, the work that answers it and how that is told; fields are options.
+
+    `QUICK` are the options that `--quick` stands for: the same study in small, under two minutes on two cores.
+    """
+
+    QUICK: ClassVar[Mapping[str, Any]]
+
+    out: Path = Path("runs/study")
+    """Folder of all runs, tables and figures; the same command goes on where it stopped."""
+    jobs: int = 1
+    """Pieces of work at the same time, one process each."""
+    dry_run: bool = False
+    """Print how much work there is and about how long it takes, and stop."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what no study can be made of."""
+        check_range("jobs", self.jobs, 1, float("inf"), high_open=True)
+
+    @abstractmethod
+    def stages(self) -> Mapping[str, Sequence[Work]]:
+        """Return the work by what it is called; a stage begins when those before it are done."""
+
+    @abstractmethod
+    def forecast(self) -> str:
+        """Say how much work there is and about how long it takes."""
+
+    @abstractmethod
+    def files(self, outcomes: Outcomes) -> Files:
+        """Return what the study leaves in its folder, table.md among it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridStudy(Study):
+    """A study whose work is one grid of cells, told by tables, figures and a verdict."""
+
+    @abstractmethod
+    def cells(self) -> Sequence[Work]:
+        """List the work, each piece once."""
+
+    @abstractmethod
+    def tables(self, results: Sequence[Mapping[str, Any]]) -> Findings:
+        """Say what the work came to; `results` are those of `cells`, in their order."""
+
+    def stages(self) -> Mapping[str, Sequence[Work]]:
+        """Return the one stage."""
+        return {"cells": self.cells()}
+
+    def files(self, outcomes: Outcomes) -> Files:
+        """Return results.json, results.csv, table.md and the figures as svg, png and csv."""
+        found = self.tables(outcomes["cells"])
+        options = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(self).items()}
+        kept = {"format": 1, "options": options, "cells": list(outcomes["cells"])}
+        return {"results.json": to_json(kept)} | dict(found.files())

@@ -1,0 +1,95 @@
+"""When should coresets be chosen? Three readings of SWaST's timetable, at equal epochs and at equal cost."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tyro
+
+from sartor.recipes.arms import make_arm
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.timetable import TIMINGS
+from sartor.registry import STUDIES
+from sartor.report.charts import Chart, Panel, series_of
+from sartor.report.statistics import Interval, paired_difference
+from sartor.report.wording import counted
+from sartor.studies.findings import Effect, Findings, Table, Value, summed
+from sartor.studies.trainings import Row, TrainingStudy, average, mean_of, points
+
+USUAL, DEAREST = "at-warmup-end", "literal"
+MATCHES = ("epochs", "cost")
+
+
+@STUDIES.register("timing")
+@dataclass(frozen=True, kw_only=True)
+class TimingStudy(TrainingStudy):
+    """Coresets from the end of the warm-up on, as Algorithm 1 prints it, or as CORDS does, at equal epochs and cost."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "model": "cnn(width=4)",
+        "seeds": 2,
+        "epochs": 12,
+        "intervals": (4,),
+        "noise": (0.2,),
+        "arms": ("coreset-only", "swast-cut"),
+    }
+
+    out: Path = Path("runs/timing")
+    """Folder of all runs, tables and figures; the same command goes on where it stopped."""
+    selector: str = "moderate"
+    """What chooses."""
+    fraction: float = 0.1
+    """Share of the training data in a coreset."""
+    every: tyro.conf.Suppress[int] = 5
+    intervals: tuple[int, ...] = (5, 20)
+    """Epochs between two selections, R, each tried."""
+    arms: tuple[str, ...] = ("redrawn", "coreset-only", "swast-cut")
+    """Arms (sartor compare) that have a coreset."""
+
+    def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
+        """Yield every arm in every reading, for as many epochs, and for as many FLOPs as the literal one."""
+        for arm, every, timing in itertools.product(self.arms, self.intervals, TIMINGS):
+            plain = self.arm(arm, every, timing)
+            target = self.forecaster()(self.arm(arm, every, DEAREST)).flops
+            for match in MATCHES:
+                recipe = plain if match == "epochs" else self.forecaster().matched(plain, target)
+                yield {"arm": arm, "every": every, "timing": timing, "match": match}, recipe
+
+    def arm(self, name: str, every: int, timing: str) -> Recipe:
+        """Make one arm in one reading."""
+        base = self.base(every=every, selector=self.selector, fraction=self.fraction, selection_timing=timing)
+        return make_arm(name, base, n=10_000)
+
+    def tables(self, results: Sequence[Row]) -> Findings:
+        """Tell accuracies, data costs and differences to the usual reading."""
+        rows: list[dict[str, Value]] = []
+        panels: list[Panel] = []
+        effects: dict[str, dict[str, Interval | None]] = {match: {} for match in MATCHES}
+        for noise, match, every in itertools.product(self.noise, MATCHES, self.intervals):
+            series = []
+            for number, arm in enumerate(self.arms):
+                where: dict[str, Any] = {"noise": noise, "match": match, "every": every, "arm": arm}
+                by_timing = {timing: points(results, **where, timing=timing) for timing in TIMINGS}
+                values: list[tuple[float, Interval | None]] = []
+                for place, timing in enumerate(TIMINGS):
+                    mine = by_timing[timing]
+                    effect = None if timing == USUAL else paired_difference(mine, by_timing[USUAL])
+                    costs = (average(results, name, **where, timing=timing) for name in ("epoch_equivalents", "flops"))
+                    row = dict(zip(("data epochs", "FLOPs"), costs))
+                    rows.append(
+                        {**where, "timing": timing, "accuracy": mean_of(mine), **row, f"minus {USUAL}": Effect(effect)}
+                    )
+                    values.append((float(place), mean_of(mine)))
+                    if timing != USUAL:
+                        effects[match][f"{timing}, {arm}, R = {every}, noise {noise:g}"] = effect
+                known = [(place, value) for place, value in values if value is not None]
+                series.append(series_of(arm, known, shift=0.1 * (number - 1), line=False))
+            title = f"equal {match}, R = {every}, noise {noise:g}"
+            panels.append(Panel(title, "", "test accuracy (%)", series, names=TIMINGS))
+        table = Table(f"Readings of the timetable, {counted(self.seeds, 'seed')}, percentage points", rows)
+        verdict = [s for m in MATCHES for s in summed(f"Another timing minus {USUAL} at equal {m}", effects[m])]
+        return Findings([table], verdict, [Chart("figure", panels)])

@@ -1,0 +1,175 @@
+"""Studies made of trainings: one grid of recipes over noise levels and seeds, each in a run folder of its own."""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sartor.comparison import Forecaster, fit_fresh, load, model_for
+from sartor.errors import check_range
+from sartor.recipes.arms import arm_folder
+from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.outcome import Result
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.swast import SWaST
+from sartor.report.statistics import Interval, mean_interval
+from sartor.report.wording import seconds
+from sartor.studies.study import GridStudy
+
+KEPT = ("test_accuracy", "flops", "seconds", "steps", "epoch_equivalents", "noise_ratio", "kept_weights", "parameters")
+"""What a study keeps of a run's results."""
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStudy(GridStudy):
+    """What studies of trainings have in common; the defaults are for digits, a small and quick setting."""
+
+    data: str = "digits"
+    """Data set (sartor list datasets), such as few(of=fashion-mnist, samples=10000), or a folder or file."""
+    root: Path | None = None
+    """Folder that holds the files of a data set given by name, or its one file."""
+    model: str = "cnn"
+    """Network, with options: cnn(width=16)."""
+    seeds: int = 5
+    """Number of seeds, 0, 1, ..."""
+    noise: tuple[float, ...] = (0.0, 0.2)
+    """Shares of training labels made wrong."""
+    epochs: int = 40
+    """Epochs T of every run at equal epochs."""
+    every: int = 5
+    """Epochs between two selections, R."""
+    batch_size: int = 32
+    """Samples in a mini-batch."""
+    lr: float = 0.05
+    """Initial learning rate."""
+    pruner: str = "rigl(every=10)"
+    """What prunes."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what no study can be made of; every recipe is made once."""
+        super().check()
+        check_range("seeds", self.seeds, 1, float("inf"), high_open=True)
+        for noise in self.noise:
+            check_range("noise", noise, 0, 1, high_open=True)
+        self.cells()
+
+    @abstractmethod
+    def recipes(self) -> Iterable[tuple[dict[str, Any], Recipe]]:
+        """Yield what varies by name, and the recipe."""
+
+    def model_of(self, factors: Row) -> str:
+        """Name the network of a recipe: the same for all, unless the study says otherwise."""
+        return self.model
+
+    def told(self, result: Result) -> dict[str, Any]:
+        """Return what the study needs of a run beside `KEPT`."""
+        return {}
+
+    def cells(self) -> list[Cell]:
+        """List every recipe, at every noise level and seed."""
+        return list(cells_of(self))
+
+    def base(self, **options: Any) -> SWaST:
+        """Make SWaST with the study's common options, evaluated at its end only."""
+        common = {name: getattr(self, name) for name in ("epochs", "every", "batch_size", "lr", "pruner")}
+        return SWaST(**{**common, "probe": 0, "evaluate_every": 10**6, **options})
+
+    def forecaster(self, model: str | None = None) -> Forecaster:
+        """Return what forecasts recipes on the study's data and network."""
+        return forecaster_of(self.data, self.place, model or self.model)
+
+    @property
+    def place(self) -> str | None:
+        """The folder of the data as text."""
+        return None if self.root is None else str(self.root)
+
+    def forecast(self) -> str:
+        """Say how many runs there are and about how long they take; a few batches are timed."""
+        splits, cells, total = load(self.data, self.place), self.cells(), 0.0
+        each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
+        alike = self.seeds * len(self.noise)
+        for cell in cells[::alike]:
+            total += alike * self.forecaster(cell.model)(cell.recipe).seconds(each)
+        shown = seconds(total / self.jobs)
+        return (
+            f"{len(cells)} trainings; {self.jobs} at a time about {shown}, evaluations and selections' arithmetic apart"
+        )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study; `factors` say by name what varies."""
+
+    study: TrainingStudy
+    factors: tuple[tuple[str, Any], ...]
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """The values of what varies."""
+        return " ".join(str(value) for _, value in self.factors if value is not None)
+
+    @property
+    def title(self) -> str:
+        """Name it in a line of progress."""
+        return f"{self.name}, noise {self.recipe.noise:g}, seed {self.recipe.seed}"
+
+    @property
+    def model(self) -> str:
+        """Its network."""
+        return self.study.model_of(dict(self.factors))
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return self.study.out / f"noise-{self.recipe.noise:g}" / arm_folder(self.name) / f"seed-{self.recipe.seed}"
+
+    def run(self) -> dict[str, Any]:
+        """Train (or read it back) and return what varies and what came of it."""
+        study, labels = self.study, {"arm": self.name, "data": self.study.data, "model": self.model}
+        result = fit_fresh(self.recipe, study.data, study.place, self.model, self.folder, labels=labels)
+        where = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
+        return where | {name: result.results[name] for name in KEPT} | study.told(result)
+
+
+@functools.lru_cache(maxsize=2)
+def cells_of(study: TrainingStudy) -> tuple[Cell, ...]:
+    """List a study's trainings, once: those at equal cost are forecast at many lengths."""
+    return tuple(
+        Cell(study, tuple(factors.items()), recipe.with_options(noise=noise, seed=seed))
+        for factors, recipe in study.recipes()
+        for noise in study.noise
+        for seed in range(study.seeds)
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def forecaster_of(data: str, root: str | None, model: str) -> Forecaster:
+    """Make a forecaster once for each network."""
+    return Forecaster(load(data, root), model)
+
+
+def points(results: Sequence[Row], **where: Any) -> dict[int, float]:
+    """Return test accuracies in percent by seed, of the runs that have these values."""
+    return by_seed(results, lambda row: 100 * row["test_accuracy"], **where)
+
+
+def by_seed(results: Sequence[Row], value: Callable[[Row], float], **where: Any) -> dict[int, float]:
+    """Return one number of each run by seed, of the runs that have these values."""
+    return {row["seed"]: value(row) for row in results if all(row[name] == wanted for name, wanted in where.items())}
+
+
+def mean_of(values: Mapping[int, float]) -> Interval | None:
+    """Return the mean over seeds with its interval; None of no runs."""
+    return mean_interval(list(values.values())) if values else None
+
+
+def average(results: Sequence[Row], name: str, **where: Any) -> float:
+    """Return the mean of one of the numbers of a run, over seeds."""
+    found = by_seed(results, lambda row: row[name], **where)
+    return sum(found.values()) / len(found)

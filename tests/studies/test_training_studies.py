@@ -1,0 +1,186 @@
+"""Studies of trainings: each is run on a tiny grid, read back, and says what its numbers say."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sartor.cli.main import main
+from sartor.cli.study import parse
+from sartor.registry import MODELS, STUDIES
+from sartor.studies.cost_conventions import dominated
+from sartor.studies.noise import curve
+from sartor.studies.synergy import Square
+from sartor.studies.trainings import TrainingStudy, average, points
+
+TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--seeds", "2", "--epochs", "4")
+TINY += ("--batch-size", "40", "--noise", "0.25")
+OWN = {
+    "synergy": ("--every", "2", "--fractions", "0.5", "--sparsities", "0.5", "--seeds", "1"),
+    "timing": ("--intervals", "2", "--fraction", "0.5", "--arms", "coreset-only"),
+    "el2n-switch": ("--every", "2", "--fractions", "0.5", "--balanced", "False", "--seeds", "1"),
+    "noise": ("--every", "2", "--fraction", "0.5", "--selectors", "moderate", "--sparsities", "0.5"),
+    "trim": ("--every", "2", "--fractions", "0.5"),
+    "cost-conventions": ("--every", "2", "--fraction", "0.5"),
+    "preservation": ("--every", "2", "--fractions", "0.5", "--weights", "0.1", "--seeds", "1"),
+}
+TRAININGS = [name for name in STUDIES if issubclass(STUDIES[name], TrainingStudy)]  # type: ignore[arg-type]
+
+
+def test_every_study_of_trainings_is_here() -> None:
+    assert set(TRAININGS) == set(OWN)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_tiny_grid(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["study", name, *TINY, *OWN[name], "--out", "a"]
+    assert main([*words, "--dry-run"]) == 0, capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+    assert main(words) == 0, capsys.readouterr().err
+    left = {path.name for path in (tmp_path / "a").iterdir() if path.is_file()}
+    assert left == {"results.json", "results.csv", "table.md", "figure.csv", "figure.svg", "figure.png"}
+    study = parse(name, words[2:])
+    kept = json.loads((tmp_path / "a/results.json").read_text())
+    assert isinstance(study, TrainingStudy)
+    cells = study.cells()
+    assert len(kept["cells"]) == len(cells) == len({cell.folder for cell in cells}), "each run has a folder of its own"
+    assert all((tmp_path / cell.folder / "results.json").exists() for cell in cells)
+    table = (tmp_path / "a/table.md").read_text()
+    assert table.splitlines()[0].endswith(".")
+    assert "### " in table
+    rows = list(csv.DictReader((tmp_path / "a/results.csv").open()))
+    assert all(row["noise"] == "0.25" for row in rows if "noise" in row)
+    before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
+    assert main(words) == 0
+    assert {path: path.read_bytes() for path in before} == before, "a finished study is read back"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_quick_form(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", name, "--quick"]) == 0, capsys.readouterr().err
+    assert (tmp_path / f"runs/{name}-quick/table.md").exists()
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_equal_cost_is_equal(name: str, tmp_path: Path) -> None:
+    study = parse(name, [*TINY, *OWN[name], "--out", str(tmp_path), "--epochs", "20"])
+    assert isinstance(study, TrainingStudy)
+    matched = [(factors, recipe) for factors, recipe in study.recipes() if factors.get("match") == "cost"]
+    costs = [study.forecaster()(recipe).flops for _, recipe in matched]
+    assert not costs or max(costs) < 1.35 * min(costs)
+
+
+def result(seed: int, accuracy: float, **where: object) -> dict:
+    return {"seed": seed, "test_accuracy": accuracy, "noise": 0.0, "match": "cost"} | where
+
+
+def test_the_interaction_is_what_the_pair_does_beyond_the_sum() -> None:
+    results = []
+    for seed, (dense, pruned, selected, joint) in enumerate([(0.9, 0.85, 0.8, 0.7), (0.8, 0.8, 0.8, 0.85)]):
+        for samples, weights, accuracy in (
+            ("all", "all", dense),
+            ("all", "pruned", pruned),
+            ("chosen", "all", selected),
+            ("chosen", "pruned", joint),
+        ):
+            where = {"samples": samples, "weights": weights, "preserve": "none", "fraction": 0.1, "sparsity": 0.5}
+            results.append(result(seed, accuracy, **where))
+    square = Square(results, 0.0, "cost", 0.1, 0.5)
+    assert square.by_seed("chosen", "pruned") == pytest.approx({0: -5.0, 1: 5.0})
+    found = square.interaction("chosen", "pruned")
+    assert found is not None
+    assert (found.mean, found.n) == (0.0, 2)
+    assert square.interaction("random", "pruned") is None
+
+
+def test_runs_are_found_by_what_varies() -> None:
+    results = [result(0, 0.5, arm="a"), result(1, 0.7, arm="a"), result(0, 0.1, arm="b")]
+    assert points(results, arm="a") == {0: 50.0, 1: 70.0}
+    assert average(results, "test_accuracy", arm="a") == pytest.approx(0.6)
+
+
+def test_who_is_beaten() -> None:
+    accuracy = {"good": {0: 90.0, 1: 91.0}, "bad": {0: 80.0, 1: 81.0}, "alike": {0: 95.0, 1: 86.0}}
+    assert dominated(accuracy, {"good": 1, "bad": 2, "alike": 3}) == {"good": [], "bad": ["good"], "alike": []}
+    assert dominated(accuracy, {"good": 3, "bad": 2, "alike": 1})["bad"] == []
+
+
+def test_curves_are_means_over_runs() -> None:
+    found = curve("a", [[[0, 0.1], [5, 0.3]], [[0, 0.3], [5, 0.5]]], 1, 100)
+    assert found.x == [1.0, 6.0]
+    assert found.y == pytest.approx([20.0, 40.0])
+    assert curve("b", [[], []], 1).x == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("synergy", ("--seeds", "0"), "seeds is 0"),
+        ("synergy", ("--fractions", "1.5"), r"fraction is 1\.5"),
+        ("noise", ("--noise", "0"), "without wrong labels"),
+        ("timing", ("--arms", "coreset"), r"arm is 'coreset'.*Did you mean"),
+        ("trim", ("--selector", "moderat"), "Did you mean 'moderate'"),
+        ("preservation", ("--noise", "1.5"), r"noise is 1\.5"),
+        ("synergy", ("--data", "few(of=digits, samples=9999)"), "samples is 9999, but digits has 1297"),
+        ("synergy", ("--fraction", "0.1", "0.2"), "See sartor study synergy --help"),
+    ],
+)
+def test_wrong_input_names_the_cure(
+    name: str,
+    words: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", name, *words]) == 2
+    error = capsys.readouterr().err
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(error)
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_subsets_need_no_forward_pass_of_random_samples() -> None:
+    """The nulls of the interaction pay nothing for looking."""
+    study = parse("synergy", [*TINY, *OWN["synergy"]])
+    assert isinstance(study, TrainingStudy)
+    for factors, recipe in study.recipes():
+        cost = study.forecaster()(recipe)
+        assert (cost.scanned == 0) == (factors["samples"] != "chosen")
+
+
+def test_networks_with_another_classifier() -> None:
+    import torch
+
+    given = {"classes": 10, "input_shape": (1, 8, 8)}
+    where = "sartor.studies.classifiers"
+    plain = MODELS.build("cnn(width=2)", **given)
+    low = MODELS.build(f"{where}:low_rank(of='cnn(width=2)', rank=3)", **given)
+    assert [tuple(p.shape) for p in low.classifier.parameters()] == [(3, 16), (10, 3), (10,)]
+    assert len(MODELS.build(f"{where}:low_rank(of='cnn(width=2)')", **given).classifier[0].weight) == 1
+    decaying = MODELS.build(f"{where}:decayed(of='cnn(width=2)', decay=0.25)", **given)
+    decaying.load_state_dict(plain.state_dict())
+    inputs = torch.randn(5, 1, 8, 8)
+    gradients = []
+    for network in (plain.eval(), decaying.eval()):
+        logits = network(inputs)
+        logits.logsumexp(1).sum().backward()
+        gradients.append((logits.detach(), network.classifier.weight.grad, network.conv1.weight.grad))
+    (logits, head, first), (logits2, head2, first2) = gradients
+    assert torch.equal(logits, logits2)
+    assert torch.equal(first, first2)
+    torch.testing.assert_close(head2 - head, 0.25 * plain.classifier.weight.detach())
+    assert repr(decaying) != repr(MODELS.build(f"{where}:decayed(of='cnn(width=2)', decay=0.5)", **given))
+    assert isinstance(MODELS.build(f"{where}:dropped(of='cnn(width=2)')", **given).classifier[0], torch.nn.Dropout)
