@@ -83,7 +83,7 @@ def chosen_by_position(
 ) -> Subset:
     """Take counts by position for those of samples, and keep the k highest or lowest; ties go to the lower row."""
     targets = pool.targets_of(pool.rows) if balanced else None
-    return Subset.of(pool.rows[keep_top(changes, k, largest=largest, targets=targets)])
+    return Subset.of(pool.rows[keep_top(changes.double(), k, largest=largest, targets=targets)])
 
 
 @contextmanager
