@@ -35,6 +35,13 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
         return f"        selected {line['k']} samples{noise}"
     if line["kind"] in ("round", "target"):
         return round_line(line)
+    if line["kind"] == "pruned":
+        shown = "".join(
+            f", {name} {100 * line[key]:.2f} %"
+            for name, key in (("before", "accuracy"), ("pruned", "pruned_accuracy"), ("tuned", "tuned_accuracy"))
+            if line[key] is not None
+        )
+        return f"        pruned to sparsity {line['sparsity']:g}{shown}"
     parts = [f"epoch {line['epoch'] + 1:4d}", f"loss {line['train_loss'] or 0:.4f}", f"{line['steps']} steps"]
     if "test_accuracy" in line:
         parts.append(f"test {100 * line['test_accuracy']:.2f} %")

@@ -2,6 +2,7 @@
 
 from sartor.recipes.active import Active as Active
 from sartor.recipes.dense import Dense as Dense
+from sartor.recipes.drophot import DropHot as DropHot
 from sartor.recipes.outcome import Result as Result
 from sartor.recipes.prunefuse import PruneFuse as PruneFuse
 from sartor.recipes.recipe import Recipe as Recipe

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from sartor.costs import Ledger
 from sartor.data.pool import Pool
 from sartor.digest import digest
+from sartor.prune.masks import Masks
 from sartor.recipes.outcome import Result, as_tensors, costs_of, subset_file
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import LEDGER, Outcome
@@ -54,12 +55,15 @@ def at_chance(accuracy: float | None, data: Data) -> bool:
 def conclude_stages(setting: Setting, ledger: Ledger, last: Outcome, subset: Subset, more: Mapping[str, Any]) -> Result:
     """Give the user's network the weights of the last training, write ledger and results; `more` results stand beside.
 
-    Accuracies, steps and weights are those of the last training, costs those of all.
+    Masks come along. Accuracies, steps and weights are those of the last training, costs those of all.
     """
     run, data, model = setting.run, setting.data, setting.model
     state = {name: value.detach().cpu().clone().contiguous() for name, value in last.model.state_dict().items()}
     model.load_state_dict(state)
     run.write("model.safetensors", save(state))
+    masks = None if last.result.masks is None else Masks(model, last.result.masks.state_dict())
+    if masks is not None:
+        run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
     run.write(LEDGER, ledger.to_json())
     run.once("curve", lambda: copy_curve(run, last), save=False)
     noise = data.train.noise
@@ -73,14 +77,14 @@ def conclude_stages(setting: Setting, ledger: Ledger, last: Outcome, subset: Sub
         "digest": {
             "beginning": setting.beginning,
             "weights": digest(state),
-            "masks": None,
+            "masks": None if masks is None else masks.digest(),
             "subset": digest(as_tensors(subset)),
         },
         **more,
     }
     results = run.world.broadcast(results)
     run.finish(results)
-    return Result(model.eval(), None, subset, run.metrics, results)
+    return Result(model.eval(), masks, subset, run.metrics, results)
 
 
 def copy_curve(run: Run, last: Outcome) -> None:

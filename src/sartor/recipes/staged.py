@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from sartor.recipes.settling import settle
 from sartor.recipes.setup import Data, Setting, prepare_trainer
 from sartor.recipes.state import Coreset, all_of
 from sartor.recipes.supplies import Snapshots
-from sartor.recipes.timetable import Slot, count_steps, everything
+from sartor.recipes.timetable import Slot, count_steps, everything, fixed_steps
 from sartor.registry import PRUNERS
 from sartor.run import Run
 from sartor.teacher import Teacher
@@ -32,6 +32,22 @@ from sartor.types import Pruner, Subset
 STAGES, LEDGER, FOUND = "stages", "ledger.json", "found.json"
 Costs = dict[str, dict[str, float]]
 """A ledger's accounts by purpose."""
+
+
+class Before(Protocol):
+    """What is done before each epoch of a training; it is saved with it."""
+
+    def begin(self, epoch: int, trainer: Trainer) -> None:
+        """Do it before an epoch; a training that goes on in the midst of one asks again."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Take back what `state_dict` returned."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +64,8 @@ class Training(Recipe):
     """Epochs of the schedule that another training has done already."""
     stop: int | None = None
     """Epochs of the schedule after which this one ends; if not given, all."""
+    steps: int | None = None
+    """End after so many optimiser steps, whatever the epochs; the schedule has their length."""
 
     @classmethod
     def like(cls, recipe: Recipe, **options: Any) -> Training:
@@ -57,6 +75,8 @@ class Training(Recipe):
 
     def timetable(self, n: int) -> list[Slot]:
         """All samples in every epoch."""
+        if self.steps is not None:
+            return fixed_steps(n, self.steps, self.batch_size)
         return everything(n, (self.epochs if self.stop is None else self.stop) - self.start)
 
     def make_pruner(self) -> Pruner | None:
@@ -68,23 +88,29 @@ class Training(Recipe):
         return self.purpose
 
     def program(
-        self, trainer: Trainer, data: Data, watch: Watch, weights: Tensor | None = None, ends: Snapshots | None = None
+        self,
+        trainer: Trainer,
+        data: Data,
+        watch: Watch,
+        weights: Tensor | None = None,
+        ends: Snapshots | None = None,
+        before: Before | None = None,
     ) -> Subset:
         """Train on all samples, with `weights` in the order of their rows; `ends` takes down how epochs end."""
         run, slots = trainer.run, self.timetable(len(data.train))
-        trainer.schedule = replace(
-            trainer.schedule,
-            epochs=self.epochs,
-            steps=count_steps(everything(len(data.train), self.epochs), self.batch_size),
-        )
+        whole = everything(len(data.train), self.epochs) if self.steps is None else slots
+        steps = count_steps(whole, self.batch_size)
+        trainer.schedule = replace(trainer.schedule, epochs=len(whole), steps=steps)
         state = watch.follow(Coreset(all_of(data.train)))
         if weights is not None and state.drawn < 0:
             state.replace(Subset.of(data.train.rows, weights), 0)
             watch.selection(0, state.subset)
             run.save()
         for epoch in run.epochs(len(slots), "train"):
+            if before is not None:
+                before.begin(epoch, trainer)
             trainer.meter.start(run.step)
-            trainer.train_epoch(state.subset, self.start + epoch, purpose=self.purpose)
+            trainer.train_epoch(state.subset, self.start + epoch, stop=slots[epoch].stop, purpose=self.purpose)
             if ends is not None:
                 ends.end(epoch, trainer)
             watch.epoch(epoch, len(slots), trainer.epoch_lr(self.start + epoch))
@@ -96,8 +122,8 @@ class Stage:
     """One training among several: its options, its network as it begins, all samples that it trains on.
 
     `weights` of the samples, in the order of `data.train.rows`; `masks` by parameter name, where no pruner makes them;
-    `then` is done with the trained network and returns plain values; it is given the ends of the last `snapshots`
-    epochs. `about` tells what `then` depends on.
+    `before` each epoch something may be done; `then` is done with the trained network and returns plain values; it is
+    given the ends of the last `snapshots` epochs. `about` tells what `before` and `then` depend on.
     """
 
     title: str
@@ -108,6 +134,7 @@ class Stage:
     masks: Mapping[str, Tensor] | None = None
     teacher: Teacher | None = None
     snapshots: int = 0
+    before: Before | None = None
     then: Callable[[Trainer, Snapshots | None], dict[str, Any]] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -135,8 +162,9 @@ class Stage:
         ends = None
         if self.snapshots:
             ends = run.track("snapshots", Snapshots([*slots, Slot(1, draws=True)], self.snapshots))
+        before = None if self.before is None else run.track("before", self.before)
         watch = Watch(trainer, data, every=recipe.evaluate_every, probe=recipe.probe)
-        subset = recipe.program(trainer, data, watch, self.weights, ends)
+        subset = recipe.program(trainer, data, watch, self.weights, ends, before)
         settle(trainer, data, watch, subset, len(slots))
         then = self.then
         found = {} if then is None else run.once("found", lambda: then(trainer, ends))
@@ -176,15 +204,16 @@ class Stages:
         self.ledger = Ledger()
         self.done: list[Outcome] = []
 
-    def carry_out(self, stage: Stage) -> Outcome:
-        """Train a stage, go on with it, or read it back where it is finished.
+    def carry_out(self, stage: Stage, place: Path | None = None) -> Outcome:
+        """Train a stage, go on with it, or read it back where it is finished; in its folder, or in `place` if given.
 
         Raises: Stopped: after a signal. ResumeError: where its folder holds another training.
         """
         setting, outer = self.setting, self.setting.run
         outer.pause()
         title = f"{len(self.done) + 1:02d}-{stage.title}"
-        place = None if outer.place is None else outer.place / STAGES / title
+        if place is None and outer.place is not None:
+            place = outer.place / STAGES / title
         stage.recipe.check_batches(stage.model.to(setting.device), len(stage.data.train), outer.world.size)
         config, seed = stage.configuration(), stage.recipe.seed
         with Run(place, config, seed=seed, save_every=setting.save_every, world=outer.world) as run:

@@ -1,0 +1,259 @@
+"""The options of DropHot: what is chosen by, how it is pruned and tuned, and what goes together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+from torch import nn
+
+from sartor.data.pool import Pool
+from sartor.errors import ConfigError, SelectionError, check_choice, check_range
+from sartor.randomness import generator
+from sartor.ranking import size_of
+from sartor.recipes.defects import read_defects
+from sartor.recipes.fusing import KINDS
+from sartor.recipes.one_shot import NORMALISERS, WAYS, OneShot, Pruned, shares_of
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.setup import Data
+from sartor.recipes.state import check_subset
+from sartor.recipes.supplies import check_supplies, members_of
+from sartor.recipes.timetable import Slot, everything
+from sartor.registry import SELECTORS
+from sartor.types import Selector
+
+NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropHotOptions(Recipe):
+    """What may be chosen, and what follows from it; the defaults of the training are those of the report."""
+
+    epochs: int = 10
+    """Epochs of each training that has no number of its own."""
+    score_epochs: int | None = None
+    """Epochs on all data of the network by which samples are chosen; if not given, epochs."""
+    coreset_epochs: int | None = None
+    """Epochs on the coreset of a fresh network; if not given, epochs."""
+    tune_epochs: int | None = None
+    """Epochs on all data after the pruning; if not given, epochs."""
+    batch_size: int = 64
+    """Samples in a mini-batch; an epoch is cut evenly into round(k / batch_size) of them."""
+    lr: float = 1e-3
+    """Initial learning rate; for one-cycle, the highest."""
+    schedule: Literal["cosine", "one-cycle", "constant", "steps"] = "constant"
+    """How the learning rate moves, in each training anew."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    """Optimiser; it begins each training without memory."""
+    weight_decay: float = 0.0
+    """Weight decay."""
+    augment: Literal["auto", "none", "crop", "flip", "crop+flip", "alternate", "crop+alternate", "auto+alternate"] = (
+        "none"
+    )
+    """Augmentation while training; auto is the data set's own."""
+    holdout: float = 0.0
+    """Share of the training data cut off first, kept clean, and only watched (validation)."""
+    fraction: float = 0.1
+    """Share of the training data in the coreset."""
+    selector: str = "forgetting"
+    """What chooses the coreset, such as forgetting(keep=lowest) or random; none for all data, the baseline."""
+    head: str | None = None
+    """Name of the classifier, the Linear that makes the logits; if not given, it is found by its output."""
+    score_run: str | None = None
+    """Folder of a score training that several runs share: made there, or read back; each is charged for it."""
+    match: str | None = None
+    """Selector whose costs before the pruning this run has as well, by more steps; for none, random and the like."""
+    sparsity: float = 0.8
+    """Share of weights, or of channels, that are pruned."""
+    pruning: Literal["layer", "global", "channels"] = "layer"
+    """The smallest weights of each layer, those of all layers ranked together, or whole channels of each group."""
+    normaliser: Literal["raw", "mean", "l2"] = "raw"
+    """By what magnitudes are divided for global: nothing, the layer's mean, its L2 norm."""
+    importance: str = "l2"
+    """What a channel is worth, for channels."""
+    tuning: Literal["masked", "regrow"] = "masked"
+    """Whether pruned weights stay zero while the network is tuned, or begin at zero and grow again."""
+    reinit: Literal["none", "initial", "fresh"] = "none"
+    """Weights with which the tuning begins: what was learnt, those from before all training, or another draw."""
+    iterations: int = 1
+    """Prunings, each followed by a part of the tune_epochs; each takes the same share of what is left."""
+    legacy_defects: str = NONE
+    """Defects of the public code to have: scores, batchnorm, masks, with commas between."""
+
+    def check(self) -> None:
+        """Raise ConfigError for options out of range, or without effect."""
+        super().check()
+        for option in ("score_epochs", "coreset_epochs", "tune_epochs"):
+            if getattr(self, option) is not None:
+                check_range(option, getattr(self, option), 1, float("inf"), high_open=True)
+        check_range("fraction", self.fraction, 0, 1, low_open=True)
+        check_range("sparsity", self.sparsity, 0, 1, high_open=True)
+        check_range("iterations", self.iterations, 1, self.tuned)
+        check_choice("pruning", self.pruning, WAYS)
+        check_choice("normaliser", self.normaliser, NORMALISERS)
+        check_choice("importance", self.importance, KINDS)
+        check_choice("tuning", self.tuning, ("masked", "regrow"))
+        check_choice("reinit", self.reinit, (NONE, "initial", "fresh"))
+        self.check_defects()
+        self.check_effects()
+
+    def check_defects(self) -> None:
+        """Raise ConfigError for a defect that there is not, or that has nothing to spoil."""
+        spoilt, selector = self.defects, self.make_selector()
+        if "scores" in spoilt and (self.selector.partition("(")[0] != "forgetting" or self.record != NONE):
+            raise ConfigError("legacy_defects scores is about selector forgetting, without record; leave it out.")
+        if "batchnorm" in spoilt and selector is not None and not self.is_scored:
+            raise ConfigError(
+                f"legacy_defects batchnorm has no effect: it spoils the baseline and the training that scores, and "
+                f"{self.selector} needs none; leave it out."
+            )
+        if "masks" in spoilt and self.tuning == "regrow":
+            raise ConfigError("legacy_defects masks is what tuning regrow is; give one of them.")
+
+    def check_effects(self) -> None:
+        """Raise ConfigError for options that have no effect beside the others."""
+        if self.match is not None:
+            if self.is_scored:
+                raise ConfigError(
+                    f"match is for what needs no training to choose; {self.selector} has costs of its own."
+                )
+            if not self.matched_arm.is_scored:
+                raise ConfigError(
+                    f"match is {self.match!r}; name a selector that needs a training, such as forgetting."
+                )
+        scored = self.is_scored or self.match is not None
+        without = {
+            "a selector": (self.selector != NONE or self.match is not None, ("fraction",)),
+            "a selector that needs a training": (scored, ("score_epochs", "record")),
+            "a score training": (self.is_scored, ("score_run", "head")),
+            "pruning global": (self.pruning == "global", ("normaliser",)),
+            "pruning channels": (self.pruning == "channels", ("importance",)),
+            "a sparsity": (self.sparsity > 0, ("iterations",)),
+        }
+        for needed, (there, options) in without.items():
+            given = [name for name in options if getattr(self, name) != getattr(DropHotOptions, name)]
+            if given and not there:
+                raise ConfigError(f"{', '.join(given)}: without effect without {needed}; leave it out or give that.")
+        if self.regrows and self.pruning == "channels":
+            raise ConfigError(
+                "channels that are pruned are gone and cannot regrow; use tuning masked, or other pruning."
+            )
+
+    @property
+    def defects(self) -> frozenset[str]:
+        """The defects that are on."""
+        return read_defects(self.legacy_defects)
+
+    @property
+    def regrows(self) -> bool:
+        """Whether pruned weights may grow again."""
+        return self.tuning == "regrow" or "masks" in self.defects
+
+    @property
+    def scored(self) -> int:
+        """Epochs of the training that scores."""
+        return self.score_epochs or self.epochs
+
+    @property
+    def trained(self) -> int:
+        """Epochs of the training before the pruning."""
+        return self.coreset_epochs or self.epochs
+
+    @property
+    def tuned(self) -> int:
+        """Epochs after the pruning."""
+        return self.tune_epochs or self.epochs
+
+    @property
+    def shares(self) -> list[float]:
+        """The sparsity after each pruning."""
+        return shares_of(self.sparsity, self.iterations)
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """The epochs of the tuning that follow each pruning."""
+        return list(pairwise(self.tuned * i // self.iterations for i in range(self.iterations + 1)))
+
+    @property
+    def one_shot(self) -> OneShot:
+        """How weights are pruned."""
+        return OneShot(self.pruning, self.normaliser, self.importance)
+
+    def make_selector(self) -> Selector | None:
+        """Make what chooses the coreset; None for all data."""
+        return None if self.selector == NONE else SELECTORS.build(self.selector)
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the selector needs a network that was trained, or the history of that training."""
+        selector = self.make_selector()
+        return selector is not None and bool(selector.needs - {"targets"})
+
+    @property
+    def matched_arm(self) -> Self:
+        """The run whose costs before the pruning this one matches."""
+        return self.with_options(selector=self.match or NONE, match=None, legacy_defects=NONE)
+
+    @property
+    def recording(self) -> str:
+        """How the history of the score training is recorded: by mini-batches, where it is read and nothing is asked."""
+        selector = self.make_selector()
+        reads = selector is not None and "history" in selector.needs
+        return "batch" if self.record == NONE and reads else self.record
+
+    def subset_size(self, n: int) -> int:
+        """Return how many of n samples the network trains on before the pruning."""
+        return n if self.selector == NONE else size_of(self.fraction, n)
+
+    def timetable(self, n: int) -> list[Slot]:
+        """All data to score by, the coreset, all data again."""
+        scoring = everything(n, self.scored if self.is_scored else 0)
+        return [*scoring, *everything(self.subset_size(n), self.trained), *everything(n, self.tuned)]
+
+    def check_data(self, model: nn.Module, data: Data) -> None:
+        """Refuse what the selection or the pruning would refuse after a training."""
+        check_subset(self.subset_size(len(data.train)), self.fraction, len(data.train))
+        super().check_data(model, data)
+        if "batchnorm" in self.defects and not any(
+            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()
+        ):
+            raise ConfigError("legacy_defects batchnorm has no effect: the model has no batch norm; leave it out.")
+        selector = self.make_selector()
+        if selector is not None:
+            self.check_selector(selector, model, data)
+        self.prunings(model, data.train)
+
+    def check_selector(self, selector: Selector, model: nn.Module, data: Data) -> None:
+        """Refuse a selector that would miss something."""
+        n, least = len(data.train), getattr(selector, "least_per_class", 0)
+        k, classes = size_of(self.fraction, n), int((data.train.class_counts() > 0).sum())
+        if members_of(selector)[0] == "snapshots":
+            raise SelectionError(
+                f"{self.selector} needs snapshots of the training, which are not kept; choose another."
+            )
+        if "history" in selector.needs and self.scored < getattr(selector, "least_visits", 1):
+            raise SelectionError(
+                f"{self.selector} needs {getattr(selector, 'least_visits', 1)} looks at each sample, score_epochs is "
+                f"{self.scored}; give as many."
+            )
+        if k < least * classes:
+            raise SelectionError(
+                f"fraction {self.fraction:g} of {n} samples is k = {k}, but {self.selector} needs {least} of each of "
+                f"the {classes} classes; use a larger --fraction."
+            )
+        if self.is_scored:
+            slots = [*everything(n, self.scored), Slot(k, draws=True)]
+            check_supplies(selector, self.selector, model, data, slots, head=self.head, scoring=self.scoring)
+
+    def prunings(self, model: nn.Module, pool: Pool) -> list[Pruned]:
+        """Prune a copy of an untrained network as the trained one will be, for the counts and for what is refused."""
+        found: list[Pruned] = []
+        for number, share in enumerate(self.shares):
+            before = found[-1] if found else None
+            given: dict[str, Any] = {
+                "generator": generator(self.seed, "prune", number),
+                "after": None if before is None else before.plan,
+            }
+            found.append(self.one_shot(model if before is None else before.model, pool, share, **given))
+        return found
