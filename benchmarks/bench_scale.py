@@ -103,7 +103,11 @@ def main() -> None:
         n, classes, features = 1_281_167, 1000, 2048
     if options.quick:
         n, classes, features = 2000, 10, 32
-    known = [name for name in SELECTORS if SELECTORS.build(name).needs <= {"logits", "features", "targets", "validation", "lr"}]
+    known = [
+        name
+        for name in SELECTORS
+        if SELECTORS.build(name).needs <= {"logits", "features", "targets", "validation", "lr"}
+    ]
     if options.imagenet:
         known = [spec for spec in (*SCORES, *BY_CLASS) if spec.partition("(")[0] in known]
     specs = options.selectors or known

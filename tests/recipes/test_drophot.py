@@ -72,7 +72,9 @@ CELLS = [
 def test_every_cell_costs_what_its_forecast_says(recipe: DropHot, splits: Splits, tmp_path: Path) -> None:
     results = fit(recipe, splits, out=tmp_path / "run").results
     cost = Forecaster(splits, FC)(recipe)
-    assert {p: f for p, f in results["flops_by_purpose"].items() if f} == pytest.approx(cost.flops_by_purpose, rel=1e-12)
+    assert {p: f for p, f in results["flops_by_purpose"].items() if f} == pytest.approx(
+        cost.flops_by_purpose, rel=1e-12
+    )
     assert set(results["flops_by_purpose"]) <= {"score", "record", "select", "train", "tune"}
     assert sum(account["trained"] for account in results["samples"].values()) == cost.trained
     assert sum(account["forward"] for account in results["samples"].values()) == cost.scanned

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from sartor.data.pool import Pool
-from sartor.prune.channels.fusing import COMPLEMENTS, DISPERSIONS, fuse, reestimate_statistics
 from sartor.prune.channels import ChannelPlan, plan
+from sartor.prune.channels.fusing import COMPLEMENTS, DISPERSIONS, fuse, reestimate_statistics
 from sartor.prune.channels.importance import KINDS
 from sartor.types import Inputs
 
