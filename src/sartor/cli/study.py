@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sartor.cli.options import command, parse_options
+from sartor.cli.options import parse_options
 from sartor.comparison import Work, run_jobs
 from sartor.errors import ConfigError, SartorError, Stopped
 from sartor.files import make_folder, write_atomic
@@ -46,7 +46,8 @@ def parse(name: str, arguments: Sequence[str]) -> Study:
     """Make a study from flags, which override those that --quick stands for."""
     kind: Any = STUDIES[name]
     small = {"out": Path(f"runs/{name}-quick"), **kind.QUICK}
-    about = f"{kind.__doc__}\n\n--quick stands for the study in small: {command('', small)}"
+    options = ", ".join(f"{option.replace('_', '-')} {value}" for option, value in small.items())
+    about = f"{kind.__doc__}\n\nThe study in small is --quick, which stands for {options}; other flags override it."
     given = [word for word in arguments if word != "--quick"]
     quick = small if len(given) < len(arguments) else None
     return parse_options(kind, given, prog=f"sartor study {name}", description=about, defaults=quick)
