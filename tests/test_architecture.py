@@ -67,6 +67,7 @@ WITHOUT_TORCH = ("sartor", "sartor.errors", "sartor.registry", "sartor.version",
 COMMANDS = (
     "train swast",
     "train dense",
+    "train drophot",
     "compare",
     "report",
     "data get",
