@@ -70,6 +70,7 @@ COMMANDS = (
     "train dense",
     "train prunefuse",
     "train active",
+    "train drophot",
     "compare",
     "report",
     "data get",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,10 +30,8 @@ from sartor.recipes.setup import Setting
 from sartor.recipes.sources import Trained
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
 from sartor.recipes.state import all_of
-from sartor.recipes.supplies import Snapshots
 from sartor.recipes.telling import accuracy_of, curve, score_report
 from sartor.registry import RECIPES
-from sartor.train import Trainer
 from sartor.types import Subset
 
 
@@ -61,12 +60,12 @@ class DropHot(DropHotOptions):
         pruned: Pruned | None = None
         reports = []
         for number, share in enumerate(self.shares):
-            pruned = self.pruned(setting, last, number, None if pruned is None else pruned.plan)
-            tunings.append(self.tune(stages, pruned, number))
-            reports.append({"sparsity": share, "accuracy": last.accuracy, **last.found})
-            last = tunings[-1]
-            reports[-1]["tuned_accuracy"] = last.accuracy
-            tell_once(run, f"pruned {number}", "pruned", reports[-1])
+            pruned, accuracy = self.pruned(stages, last, number, pruned)
+            before, last = last, self.tune(stages, pruned, number)
+            tunings.append(last)
+            told = {"accuracy": before.accuracy, "pruned_accuracy": accuracy, "tuned_accuracy": last.accuracy}
+            reports.append({"sparsity": share, **told})
+            tell_once(run, f"told {number}", "pruned", reports[-1])
         assert pruned is not None
         return self.concluded(stages, pruned, subset, scored, first, tunings, reports)
 
@@ -85,20 +84,22 @@ class DropHot(DropHotOptions):
         training = self.training(
             "score", self.scored, record=self.recording, evaluate_every=max(1, self.scored), probe=0
         )
-        stage = Stage("score", training, self.dense(setting), data)
+        stage = Stage("score", training, self.dense(setting), data, about=self.mode(True))
         if "scores" in self.defects:
             counts = ChangesByPosition(len(data.train), derive(self.seed, "positions"))
-            about = {"scores": "by position"}
+            about = {**stage.about, "scores": "by position"}
             stage = replace(stage, before=counts, then=lambda *_: {"changes": counts.changes.tolist()}, about=about)
-        place = None if self.score_run is None else Path(self.score_run)
-        return self.tracked(stages, stage, place)
+        return self.shareable(stages, stage, tracked=True)
 
-    def tracked(self, stages: Stages, stage: Stage, place: Path | None = None) -> Outcome:
-        """Carry out a training on all data, in eval mode where that defect is on."""
-        if "batchnorm" not in self.defects:
+    def shareable(self, stages: Stages, stage: Stage, *, tracked: bool) -> Outcome:
+        """Carry out a training that other runs may share; in eval mode, where that defect is on and it is `tracked`."""
+        place = None
+        if self.shared is not None:
+            place = Path(self.shared) / f"{stage.title}-{key_of(stage)}"
+        if not tracked or "batchnorm" not in self.defects:
             return stages.carry_out(stage, place)
         with held_at_rest(stage.model):
-            return stages.carry_out(replace(stage, about={**stage.about, "mode": "eval"}), place)
+            return stages.carry_out(stage, place)
 
     def coreset(self, stages: Stages, scored: Outcome | None) -> Subset:
         """Choose the coreset, once; charged as `select`."""
@@ -146,8 +147,13 @@ class DropHot(DropHotOptions):
         chosen = replace(data, train=data.train.only(subset.rows))
         weights = subset.weights if bool((subset.weights != 1).any()) else None
         training = self.training("train", self.trained, steps=self.steps(setting))
-        stage = Stage("train", training, self.dense(setting), chosen, weights, **self.trial(setting, 0, None))
-        return self.tracked(stages, stage) if self.selector == NONE else stages.carry_out(stage)
+        tracked = self.selector == NONE
+        stage = Stage("train", training, self.dense(setting), chosen, weights, about=self.mode(tracked))
+        return self.shareable(stages, stage, tracked=tracked)
+
+    def mode(self, tracked: bool) -> dict[str, Any]:
+        """Tell the mode of a training, where it is not the usual one."""
+        return {"mode": "eval"} if tracked and "batchnorm" in self.defects else {}
 
     def steps(self, setting: Setting) -> int | None:
         """Return how many steps are trained before the pruning, where costs are matched."""
@@ -158,25 +164,13 @@ class DropHot(DropHotOptions):
         choosing = selector_arithmetic(self.matched_arm, setting.model, pool)
         return matched_steps(self, len(pool), 0 if held is None else len(held), forward, choosing)
 
-    def trial(self, setting: Setting, number: int, before: Pruned | None) -> Mapping[str, Any]:
-        """Return what makes a stage tell the accuracy of its network after the pruning that follows; that undoes it."""
-        if number == self.iterations:
-            return {}
-        after = None if before is None else before.plan
-        share, pool, seed = self.shares[number], setting.data.train, self.seed
-
-        def then(trainer: Trainer, ends: Snapshots | None) -> dict[str, Any]:
-            drawn = generator(seed, "prune", number)
-            small = self.one_shot(trainer.model, pool, share, generator=drawn, after=after).model
-            return {"pruned_accuracy": accuracy_of(trainer, small, setting.data)}
-
-        about = {"pruned": [self.pruning, self.normaliser, self.importance, share, seed]}
-        return {"then": then, "about": about}
-
-    def pruned(self, setting: Setting, last: Outcome, number: int, after: Any) -> Pruned:
-        """Prune what was trained last."""
-        drawn = generator(self.seed, "prune", number)
-        return self.one_shot(last.model, setting.data.train, self.shares[number], generator=drawn, after=after)
+    def pruned(self, stages: Stages, last: Outcome, number: int, after: Pruned | None) -> tuple[Pruned, float | None]:
+        """Prune what was trained last; return the accuracy, too, before anything else is done to it."""
+        setting, drawn = stages.setting, generator(self.seed, "prune", number)
+        plan = None if after is None else after.plan
+        found = self.one_shot(last.model, setting.data.train, self.shares[number], generator=drawn, after=plan)
+        accuracy = setting.run.once(f"pruned {number}", lambda: accuracy_of(found.model, setting, stages.ledger))
+        return found, accuracy
 
     def tune(self, stages: Stages, pruned: Pruned, number: int) -> Outcome:
         """Train what the pruning left on all data, from what was learnt or from what `reinit` says."""
@@ -188,8 +182,7 @@ class DropHot(DropHotOptions):
             if self.reinit == "fresh":
                 fresh = redrawn(fresh, generator(self.seed, "redraw", number))
             model = pruned.with_weights(fresh)
-        trial = self.trial(setting, number + 1, pruned)
-        return stages.carry_out(Stage("tune", training, model, setting.data, masks=masks, **trial))
+        return stages.carry_out(Stage("tune", training, model, setting.data, masks=masks))
 
     def concluded(
         self,
@@ -221,3 +214,9 @@ class DropHot(DropHotOptions):
             "full_epoch_flops": 3 * count_flops(setting.model, pool.gather(pool.rows[:1])).forward * len(pool),
         }
         return replace(conclude_stages(setting, stages.ledger, last, subset, more), history=history)
+
+
+def key_of(stage: Stage) -> str:
+    """Name a training by all that decides what comes of it."""
+    config = json.dumps(stage.configuration(), sort_keys=True)
+    return hashlib.sha256(config.encode()).hexdigest()[:16]

@@ -60,8 +60,9 @@ class DropHotOptions(Recipe):
     """What chooses the coreset, such as forgetting(keep=lowest) or random; none for all data, the baseline."""
     head: str | None = None
     """Name of the classifier, the Linear that makes the logits; if not given, it is found by its output."""
-    score_run: str | None = None
-    """Folder of a score training that several runs share: made there, or read back; each is charged for it."""
+    shared: str | None = None
+    """Folder of trainings that several runs share, those before the pruning: made there, or read back; each run is
+    charged for them."""
     match: str | None = None
     """Selector whose costs before the pruning this run has as well, by more steps; for none, random and the like."""
     sparsity: float = 0.8
@@ -126,7 +127,7 @@ class DropHotOptions(Recipe):
         without = {
             "a selector": (self.selector != NONE or self.match is not None, ("fraction",)),
             "a selector that needs a training": (scored, ("score_epochs", "record")),
-            "a score training": (self.is_scored, ("score_run", "head")),
+            "a score training": (self.is_scored, ("head",)),
             "pruning global": (self.pruning == "global", ("normaliser",)),
             "pruning channels": (self.pruning == "channels", ("importance",)),
             "a sparsity": (self.sparsity > 0, ("iterations",)),

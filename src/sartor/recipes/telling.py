@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from sartor.costs import MONITOR, Ledger, count_flops
 from sartor.history import History
-from sartor.recipes.setup import Data
+from sartor.losses import correct
+from sartor.recipes.setup import Setting
 from sartor.recipes.staged import Outcome
+from sartor.scanning import scan
 from sartor.select.forgetting import forgetting_events
-from sartor.train import Trainer
 
 
-def accuracy_of(trainer: Trainer, model: nn.Module, data: Data) -> float | None:
-    """Return the accuracy of another network than the trainer's: of test samples, or else of held-out ones."""
-    pool = data.test or data.validation
+def accuracy_of(model: nn.Module, setting: Setting, ledger: Ledger) -> float | None:
+    """Return the accuracy of a network of test samples, or else of held-out ones; charged as monitoring."""
+    pool = setting.data.test or setting.data.validation
     if pool is None:
         return None
-    looking = replace(trainer, model=model.to(trainer.device), masks=None, pruner=None, recorder=None)
-    return float(looking.evaluate(pool)[1].double().mean())
+    with ledger.timed(MONITOR):
+        seen = scan(
+            model.to(setting.device),
+            pool,
+            needs=frozenset({"logits", "targets"}),
+            device=setting.device,
+            precision="fp32",
+            workers=setting.workers,
+            world=setting.run.world,
+        )
+    ledger.charge(MONITOR, forward=len(pool), flops=len(pool) * count_flops(model, pool.gather(pool.rows[:1])).forward)
+    return float(correct(seen.logits, seen.targets).double().mean())
 
 
 def curve(outcomes: Iterable[Outcome]) -> list[float | None]:

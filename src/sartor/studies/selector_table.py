@@ -118,8 +118,8 @@ def difference(interval: Interval | None) -> str:
     return text if interval.outcome == "unclear" else f"**{text}**"
 
 
-def as_csv(lines: Sequence[Line]) -> str:
-    """Return all numbers, a line for each selector, fraction and noise level."""
+def as_csv(lines: Sequence[Any]) -> str:
+    """Return all numbers of dataclasses, a row for each; intervals and differences take four columns."""
     text, writer = io.StringIO(), None
     for line in lines:
         row: dict[str, Any] = {}

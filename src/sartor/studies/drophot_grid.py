@@ -1,0 +1,218 @@
+"""DropHot over fractions and sparsities: coresets by forgetting, all data at two costs, and a random coreset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sartor.comparison import Forecaster, load, model_for, stopped
+from sartor.errors import ConfigError, check_choice, check_range
+from sartor.recipes.arms import arm_folder
+from sartor.recipes.defects import DEFECTS, read_defects
+from sartor.recipes.drophot import DropHot
+from sartor.recipes.forecast import seconds_per_sample
+
+ARMS: dict[str, dict[str, str]] = {
+    "highest": {"selector": "forgetting(keep=highest)"},
+    "lowest": {"selector": "forgetting(keep=lowest)"},
+    "highest-balanced": {"selector": "forgetting(keep=highest, balanced=true)"},
+    "lowest-balanced": {"selector": "forgetting(keep=lowest, balanced=true)"},
+    "random": {"selector": "random"},
+    "random-matched": {"selector": "random", "match": "forgetting"},
+    "baseline": {"selector": "none"},
+    "baseline-matched": {"selector": "none", "match": "forgetting"},
+}
+"""Coresets by forgetting, and their controls; those that are matched cost as much as the coresets by forgetting."""
+SPOILT = {"random": {"masks"}, "random-matched": {"masks"}, "baseline": {"batchnorm", "masks"}}
+SPOILT["baseline-matched"] = SPOILT["baseline"]
+"""The defects that can reach an arm, where they are not all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropHotStudy:
+    """What a coreset by forgetting does before one-shot pruning, against all data and a random coreset."""
+
+    data: str = "mnist"
+    """Data set (sartor list datasets), or a folder of pictures, a .csv, .jsonl or .npz file."""
+    root: Path | None = None
+    """Folder that holds the files of a data set given by name, or its one file."""
+    model: str = "lenet"
+    """Network, with options: resnet18(stem=imagenet)."""
+    out: Path = Path("runs/drophot")
+    """Folder of all runs and tables; the same command goes on where it stopped."""
+    arms: tuple[str, ...] = ("highest", "lowest", "random", "baseline", "baseline-matched")
+    """What is trained before the pruning."""
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
+    """Shares of the training data in a coreset."""
+    sparsities: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
+    """Shares of the weights that are pruned."""
+    defects: tuple[str, ...] = ("none",)
+    """Defects of the public code, each a table of its own: none, scores, batchnorm, masks, or several with commas."""
+    noise: tuple[float, ...] = (0.0,)
+    """Shares of training labels made wrong, each a table of its own."""
+    seeds: int = 3
+    """Number of seeds, 0, 1, ..."""
+    epochs: int = 10
+    """Epochs of each training."""
+    batch_size: int = 64
+    """Samples in a mini-batch."""
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+    record: str = "none"
+    """How forgetting is counted: batch (also with none), or epoch."""
+    pruning: str = "layer"
+    """layer, global or channels."""
+    tuning: str = "masked"
+    """masked or regrow."""
+    reinit: str = "none"
+    """none, initial or fresh."""
+    device: str = "cpu"
+    """auto, cpu, cuda."""
+    jobs: int = 1
+    """Runs at the same time, one process each."""
+    dry_run: bool = False
+    """Print how many runs there are and about how long they take, and stop."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what no study can be made of."""
+        for option in ("seeds", "jobs"):
+            check_range(option, getattr(self, option), 1, float("inf"), high_open=True)
+        for name in ("arms", "fractions", "sparsities", "defects", "noise"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty; name one at least.")
+        for arm in self.arms:
+            check_choice("arm", arm, ARMS)
+        for text in self.defects:
+            read_defects(text)
+        for cell in self.cells():
+            _ = cell.recipe
+
+    def cells(self) -> list[Cell]:
+        """List the runs; the baseline has no fraction and is there once for all of them."""
+        found = [
+            Cell(self, arm, 1.0 if arm == "baseline" else fraction, sparsity, defects, noise, seed)
+            for seed in range(self.seeds)
+            for noise in self.noise
+            for defects in self.defects
+            for arm in self.arms
+            for fraction in self.fractions
+            for sparsity in self.sparsities
+        ]
+        return list(dict.fromkeys(found))
+
+    def waves(self) -> list[list[Cell]]:
+        """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
+
+        First those that make the trainings that score, then those before the pruning, then all others, and last what
+        is there already, for its defects do not reach it.
+        """
+        keys: list[Callable[[Cell], Any]] = [lambda c: c.scoring, lambda c: c.trained, lambda c: c.folder]
+        left, waves = self.cells(), []
+        for key in keys:
+            firsts = {key(cell): cell for cell in reversed(left) if key(cell) is not None}
+            waves.append([cell for cell in left if firsts.get(key(cell)) is cell])
+            left = [cell for cell in left if firsts.get(key(cell)) is not cell]
+        return [*waves, left]
+
+    def forecast(self) -> str:
+        """Say how many runs there are and about how long they take; a few batches are timed."""
+        splits, cells = load(self.data, None if self.root is None else str(self.root)), self.cells()
+        forecaster = Forecaster(splits, self.model)
+        each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
+        seconds = sum(forecaster(cell.recipe).seconds(each) for cell in cells)
+        return f"{len(cells)} runs; {self.jobs} at a time at most {seconds / self.jobs:.0f} s, less what they share"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an arm at a fraction and a sparsity."""
+
+    study: DropHotStudy
+    arm: str
+    fraction: float
+    sparsity: float
+    defects: str
+    noise: float
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """Name it in a line of progress."""
+        share = "" if self.arm == "baseline" else f" {self.fraction:g} of the data,"
+        spoilt = "" if self.spoilt == "none" else f" defects {self.spoilt},"
+        return f"{self.arm},{share} sparsity {self.sparsity:g},{spoilt} noise {self.noise:g}, seed {self.seed}"
+
+    @property
+    def spoilt(self) -> str:
+        """The defects that reach this arm."""
+        found = read_defects(self.defects) & SPOILT.get(self.arm, set(DEFECTS))
+        return ",".join(sorted(found)) or "none"
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept; settings whose defects do not reach the arm have the same run."""
+        place = self.study.out / f"noise-{self.noise:g}" / f"seed-{self.seed}" / f"defects-{arm_folder(self.spoilt)}"
+        share = [] if self.arm == "baseline" else [f"fraction-{self.fraction:g}"]
+        return place.joinpath(self.arm, *share, f"sparsity-{self.sparsity:g}")
+
+    @property
+    def scoring(self) -> tuple[object, ...] | None:
+        """What decides the training that scores; None where there is none."""
+        scored = ARMS[self.arm]["selector"].startswith("forgetting")
+        return (read_defects(self.spoilt) - {"masks"}, self.noise, self.seed) if scored else None
+
+    @property
+    def trained(self) -> tuple[object, ...]:
+        """What decides the training before the pruning."""
+        return (self.arm, self.fraction, read_defects(self.spoilt) - {"masks"}, self.noise, self.seed)
+
+    @cached_property
+    def recipe(self) -> DropHot:
+        """What is run."""
+        study, spoilt = self.study, read_defects(self.spoilt)
+        options: dict[str, Any] = dict(ARMS[self.arm])
+        if self.arm != "baseline":
+            options["fraction"] = self.fraction
+        if self.scoring is not None or "match" in options:
+            options["record"] = "none" if "scores" in spoilt else study.record
+        tuning = "masked" if "masks" in spoilt else study.tuning
+        return DropHot(
+            **options,
+            epochs=study.epochs,
+            batch_size=study.batch_size,
+            lr=study.lr,
+            sparsity=self.sparsity,
+            pruning=study.pruning,  # type: ignore[arg-type]
+            tuning=tuning,  # type: ignore[arg-type]
+            reinit=study.reinit,  # type: ignore[arg-type]
+            legacy_defects=self.spoilt,
+            noise=self.noise,
+            seed=self.seed,
+            probe=0,
+            shared=str(study.out / "shared"),
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Make the run (or read it back) and return accuracies, costs, curves, scores."""
+        torch.set_num_threads(1)
+        study = self.study
+        splits = load(study.data, None if study.root is None else str(study.root))
+        results = self.recipe.fit(
+            model_for(splits, study.model, self.seed),
+            splits.train,
+            splits.test,
+            out=self.folder,
+            device=study.device,
+            augment=splits.augment,
+            stopping=stopped,
+            labels={"data": study.data, "model": study.model, "arm": self.arm},
+        ).results
+        told = ("test_accuracy", "trained_accuracy", "pruned_accuracy", "flops", "seconds", "curves", "scores")
+        place = {"arm": self.arm, "fraction": self.fraction, "sparsity": self.sparsity}
+        place |= {"defects": self.defects, "noise": self.noise, "seed": self.seed}
+        return place | {name: results[name] for name in told}

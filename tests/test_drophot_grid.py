@@ -1,0 +1,81 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sartor.comparison import run_jobs
+from sartor.errors import ConfigError
+from sartor.studies.drophot_grid import Cell, DropHotStudy
+from sartor.studies.drophot_table import grid_lines, grid_markdown
+from sartor.studies.selector_table import as_csv
+
+
+def study(folder: Path, **options: Any) -> DropHotStudy:
+    small: dict[str, Any] = {"data": "digits", "model": "fc(hidden=8)", "epochs": 1, "batch_size": 256, "seeds": 2}
+    small |= {"fractions": (0.2,), "sparsities": (0.0, 0.8)}
+    return DropHotStudy(out=folder, **{**small, **options})
+
+
+def test_the_full_grid_has_all_cells_and_the_baseline_once_for_all_fractions() -> None:
+    cells = DropHotStudy().cells()
+    assert len(cells) == 3 * (4 * 25 + 5)
+    assert len({cell.folder for cell in cells}) == len(cells)
+
+
+def test_no_two_runs_of_a_wave_make_the_same_training(tmp_path: Path) -> None:
+    grid = study(tmp_path, defects=("none", "scores", "masks"))
+    grid.check()
+    waves, scored, trained, folders = grid.waves(), set[Any](), set[Any](), set[Path]()
+    assert sorted(cell.title for wave in waves for cell in wave) == sorted(cell.title for cell in grid.cells())
+    for wave in waves:
+        made = [cell.folder for cell in wave if cell.folder not in folders]
+        assert len(made) == len(set(made))
+        for seen, keys in ((scored, [c.scoring for c in wave if c.scoring]), (trained, [c.trained for c in wave])):
+            fresh = [key for key in keys if key not in seen and key is not None]
+            assert len(fresh) == len(set(fresh)) or wave is waves[-1]
+            seen |= set(keys)
+        folders |= set(made)
+    assert all(cell.folder in {c.folder for wave in waves[:3] for c in wave} for cell in waves[3])
+
+
+def test_a_small_grid_is_run_and_told(tmp_path: Path) -> None:
+    grid = study(tmp_path, arms=("highest", "random", "baseline", "baseline-matched"), sparsities=(0.8,))
+    grid.check()
+    assert grid.forecast().startswith("8 runs")
+    found: dict[Cell, Any] = {}
+    for wave in grid.waves():
+        for work, outcome in run_jobs(wave, 1):
+            assert not isinstance(outcome, Exception), outcome
+            found[work] = outcome
+    lines = grid_lines(found[cell] for cell in grid.cells())
+    assert [line.arm for line in lines] == list(grid.arms)
+    by_arm = {line.arm: line for line in lines}
+    assert by_arm["highest"].minus_baseline.mean == pytest.approx(
+        by_arm["highest"].accuracy.mean - by_arm["baseline"].accuracy.mean
+    )
+    assert by_arm["baseline"].minus_baseline is None
+    assert by_arm["highest"].flops == pytest.approx(by_arm["baseline-matched"].flops, rel=0.1)
+    assert "| 0.8 | highest |" in grid_markdown(lines)
+    rows = list(csv.DictReader(as_csv(lines).splitlines()))
+    assert [row["arm"] for row in rows] == list(grid.arms)
+    assert len(list((tmp_path / "shared").iterdir())) == 2 * 5, "a score training a seed, and a training an arm"
+    results = json.loads((grid.cells()[0].folder / "results.json").read_text())
+    assert results["arm"] == "highest"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"arms": ("hihgest",)}, "Did you mean 'highest'"),
+        ({"arms": ()}, "arms is empty"),
+        ({"sparsities": (1.0,)}, "sparsity is 1"),
+        ({"defects": ("all",)}, "legacy_defects is 'all'"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"pruning": "channel"}, "Did you mean 'channels'"),
+    ],
+)
+def test_what_no_grid_can_be_made_of_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        DropHotStudy(out=tmp_path, **options).check()
