@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from sartor.comparison import Forecaster, load, model_for, stopped
 from sartor.errors import ConfigError, check_choice, check_range
+from sartor.files import to_json
 from sartor.recipes.arms import arm_folder
 from sartor.recipes.defects import DEFECTS, read_defects
 from sartor.recipes.drophot import DropHot
 from sartor.recipes.forecast import seconds_per_sample
+from sartor.registry import STUDIES
+from sartor.studies.drophot_table import grid_lines, grid_markdown
+from sartor.studies.selector_table import as_csv
+from sartor.studies.study import Files, Outcomes, Study
 
 ARMS: dict[str, dict[str, str]] = {
     "highest": {"selector": "forgetting(keep=highest)"},
@@ -33,9 +38,19 @@ SPOILT["baseline-matched"] = SPOILT["baseline"]
 """The defects that can reach an arm, where they are not all."""
 
 
+@STUDIES.register("drophot")
 @dataclass(frozen=True, kw_only=True)
-class DropHotStudy:
+class DropHotStudy(Study):
     """What a coreset by forgetting does before one-shot pruning, against all data and a random coreset."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "data": "digits",
+        "model": "fc(hidden=32)",
+        "fractions": (0.2,),
+        "sparsities": (0.0, 0.6),
+        "epochs": 4,
+        "seeds": 2,
+    }
 
     data: str = "mnist"
     """Data set (sartor list datasets), or a folder of pictures, a .csv, .jsonl or .npz file."""
@@ -73,10 +88,6 @@ class DropHotStudy:
     """none, initial or fresh."""
     device: str = "cpu"
     """auto, cpu, cuda."""
-    jobs: int = 1
-    """Runs at the same time, one process each."""
-    dry_run: bool = False
-    """Print how many runs there are and about how long they take, and stop."""
 
     def check(self) -> None:
         """Raise ConfigError for what no study can be made of."""
@@ -104,6 +115,19 @@ class DropHotStudy:
             for sparsity in self.sparsities
         ]
         return list(dict.fromkeys(found))
+
+    def stages(self) -> Mapping[str, Sequence[Cell]]:
+        """Return the runs in the order in which they can share trainings."""
+        names = ("runs that score", "runs that train", "runs that prune", "runs that are there")
+        return {name: wave for name, wave in zip(names, self.waves()) if wave}
+
+    def files(self, outcomes: Outcomes) -> Files:
+        """Return every run, and the table as numbers and as text."""
+        found = {cell: result for name, wave in self.stages().items() for cell, result in zip(wave, outcomes[name])}
+        results = [found[cell] for cell in self.cells()]
+        lines = grid_lines(results)
+        kept = {"format": 1, "cells": results}
+        return {"results.json": to_json(kept), "results.csv": as_csv(lines), "table.md": grid_markdown(lines)}
 
     def waves(self) -> list[list[Cell]]:
         """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
