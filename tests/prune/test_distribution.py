@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference.erk import literal_densities
+from sartor.costs import count_flops
 from sartor.errors import ConfigError, PruningError
 from sartor.prune.distribution import kept_counts, random_masks
+from sartor.prune.scope import prunable
+from sartor.registry import MODELS
 
 LAYERS = st.lists(
     st.one_of(
@@ -88,6 +91,28 @@ def test_resnet50_has_the_published_share_of_flops(sparsity: float, published: f
     dense = sum(math.prod(shape) * positions for shape, positions in layers.values())
     sparse = sum(kept[name] * positions for name, (_, positions) in layers.items())
     assert sparse / dense == pytest.approx(published, abs=0.01)
+
+
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("network", "fractions"),
+    [
+        ("resnet18", (0.968, 0.904, 0.797, 0.633, 0.249, 0.126, 0.026)),
+        ("resnet101", (0.963, 0.785, 0.617, 0.410, 0.161, 0.081, 0.016)),
+    ],
+)
+def test_shares_of_flops_of_residual_networks_for_small_images(network: str, fractions: tuple[float, ...]) -> None:
+    """A sparsity is no share of FLOPs: at 0.7, ResNet-18 still has 63 % of them, and ResNet-101 has 41 %."""
+    with torch.device("meta"):
+        model = MODELS.build(network, classes=10, input_shape=(3, 32, 32))
+        flops = count_flops(model, torch.zeros(1, 3, 32, 32))
+    weights = prunable(model)
+    for sparsity, fraction in zip(SHARES, fractions, strict=True):
+        kept = kept_counts({name: tuple(weight.shape) for name, weight in weights.items()}, sparsity)
+        densities = {name: kept[name] / weight.numel() for name, weight in weights.items()}
+        assert flops.masked(densities) / flops.forward == pytest.approx(fraction, abs=2e-3)
 
 
 def test_hand_computed_erk() -> None:
