@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class SartorError(Exception):
@@ -78,6 +78,23 @@ def check_kind(option: str, value: object, default: object) -> None:
         return
     if not fits:
         raise ConfigError(f"{option} is {value!r}; it must be {kind}.")
+
+
+def check_order(first: str, low: float, then: str, high: float) -> None:
+    """Raise ConfigError if what comes first is larger than what follows it."""
+    if low > high:
+        raise ConfigError(f"{first} is {low:g}, after {then}, {high:g}; let it be the smaller one.")
+
+
+def check_effects(options: object, needed: Mapping[str, tuple[bool, Iterable[str]]]) -> None:
+    """Raise ConfigError for an option that is given although what it works on is absent.
+
+    `needed`: what -> whether it is there, and the options without effect where it is not.
+    """
+    for what, (there, names) in needed.items():
+        given = [name for name in names if getattr(options, name) != getattr(type(options), name)]
+        if given and not there:
+            raise ConfigError(f"{', '.join(given)}: without effect without {what}; leave it out or give that.")
 
 
 def check_range(

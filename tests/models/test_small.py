@@ -19,6 +19,7 @@ def parameters(model: nn.Module) -> int:
         ("fc(hidden=10)", (64,), 760),
         ("lenet", (1, 28, 28), 44_426),
         ("lenet", (3, 32, 32), 62_006),
+        ("lenet(width=2)", (1, 28, 28), 175_242),
         ("cnn", (1, 8, 8), 15_418),
         ("cnn(width=8)", (1, 8, 8), 4_258),
         ("cnn", (1, 28, 28), 15_418),
@@ -57,6 +58,7 @@ def test_logits_come_from_a_linear_classifier(spec: str, shape: tuple[int, ...])
     [
         ("lenet", 10, (1, 8, 8), "8 x 8; it needs 16 x 16"),
         ("lenet", 10, (1, 28, 15), "28 x 15; it needs 16 x 16"),
+        ("lenet(width=0)", 10, (1, 28, 28), "width"),
         ("cnn", 10, (1, 7, 9), "7 x 9; it needs 8 x 8"),
         ("cnn", 10, (64,), r"samples of shape \(64,\); it takes images"),
         ("cnn(width=0)", 10, (1, 8, 8), "width of cnn is 0"),

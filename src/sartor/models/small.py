@@ -38,28 +38,30 @@ def fc(classes: int, input_shape: tuple[int, ...], *, hidden: int = 256, dropout
 
 
 @MODELS.register("lenet")
-def lenet(classes: int, input_shape: tuple[int, ...], *, dropout: float = 0.0) -> nn.Sequential:
+def lenet(classes: int, input_shape: tuple[int, ...], *, width: int = 1, dropout: float = 0.0) -> nn.Sequential:
     """LeNet-5 with ReLU and max-pooling, no padding (44,426 parameters for 1 x 28 x 28 and 10 classes).
 
+    `width`: every layer but the classifier has so many times the units of the original.
     Source: LeCun et al. 1998, section II.B. Differs: ReLU, max-pooling, full connections and a linear classifier, as is
-    usual today. Raises: ConfigError: for images below 16 x 16, of which nothing would be left.
+    usual today. Raises: ConfigError: for images below 16 x 16, of which nothing would be left, or a width below 1.
     """
-    channels, height, width = image_shape("lenet", classes, input_shape, least=16)
-    left = (((height - 4) // 2 - 4) // 2) * (((width - 4) // 2 - 4) // 2)
+    channels, rows, columns = image_shape("lenet", classes, input_shape, least=16)
+    check_width("lenet", width)
+    left = (((rows - 4) // 2 - 4) // 2) * (((columns - 4) // 2 - 4) // 2)
     layers = [
-        ("conv1", nn.Conv2d(channels, 6, 5)),
+        ("conv1", nn.Conv2d(channels, 6 * width, 5)),
         ("relu1", nn.ReLU()),
         ("pool1", nn.MaxPool2d(2)),
-        ("conv2", nn.Conv2d(6, 16, 5)),
+        ("conv2", nn.Conv2d(6 * width, 16 * width, 5)),
         ("relu2", nn.ReLU()),
         ("pool2", nn.MaxPool2d(2)),
         ("flatten", nn.Flatten()),
-        ("hidden1", nn.Linear(16 * left, 120)),
+        ("hidden1", nn.Linear(16 * width * left, 120 * width)),
         ("relu3", nn.ReLU()),
-        ("hidden2", nn.Linear(120, 84)),
+        ("hidden2", nn.Linear(120 * width, 84 * width)),
         ("relu4", nn.ReLU()),
         *before_classifier("lenet", dropout),
-        ("classifier", nn.Linear(84, classes)),
+        ("classifier", nn.Linear(84 * width, classes)),
     ]
     return nn.Sequential(OrderedDict(layers))
 

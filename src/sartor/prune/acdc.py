@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sartor.errors import ConfigError, check_range
+from sartor.errors import check_order, check_range
 from sartor.prune.magnitude import ByMagnitude
 from sartor.ranking import size_of
 from sartor.registry import PRUNERS
@@ -34,8 +34,7 @@ class ACDC(ByMagnitude):
         check_range("start", self.start, 0, 1)
         check_range("phase", self.phase, 0, 1, low_open=True)
         check_range("stop", self.stop, 0, 1)
-        if self.start > self.stop:
-            raise ConfigError(f"start is {self.start:g}, after stop, {self.stop:g}; let it be the smaller one.")
+        check_order("start", self.start, "stop", self.stop)
 
     def reached(self, step: int, total_steps: int) -> float:
         """Return 1 in sparse phases and 0 in dense ones; from the stop on, the last step at the latest, 1."""

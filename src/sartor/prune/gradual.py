@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sartor.errors import ConfigError, check_range
+from sartor.errors import check_order, check_range
 from sartor.prune.distribution import KINDS
 from sartor.prune.magnitude import ByMagnitude
 from sartor.prune.rewiring import check_every
@@ -36,8 +36,7 @@ class Gradual(ByMagnitude):
         check_every(self.every)
         check_range("start", self.start, 0, 1)
         check_range("stop", self.stop, 0, 1)
-        if self.start > self.stop:
-            raise ConfigError(f"start is {self.start:g}, after stop, {self.stop:g}; let it be the smaller one.")
+        check_order("start", self.start, "stop", self.stop)
 
     def reached(self, step: int, total_steps: int) -> float:
         """Return the cubic at the last cut; 1 from the stop on, which is the last step at the latest."""

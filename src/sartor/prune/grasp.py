@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sartor.errors import check_range
-from sartor.prune.saliency import BySaliency, Loss, Samples, gradients, mean_gradients
+from sartor.prune.saliency import BySamples, Loss, Samples, gradients, mean_gradients
 from sartor.registry import PRUNERS
 from sartor.scanning import forward
 
 
 @PRUNERS.register("grasp")
 @dataclass(frozen=True)
-class GraSP(BySaliency):
+class GraSP(BySamples):
     """Prunes before training the weights whose removal costs the gradient's norm least, w (Hg) (Wang et al. 2020).
 
     `sparsity`, `distribution`, `samples`: as of `snip`; `temperature`: what logits are divided by. H is the Hessian of
@@ -31,18 +31,11 @@ class GraSP(BySaliency):
     init_passes: ClassVar[int] = 4
     """One for the gradient; one, and its own derivative, which is twice as much, for the Hessian's product."""
 
-    samples: int = 128
     temperature: float = 200.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("samples", self.samples, 1, float("inf"), high_open=True)
         check_range("temperature", self.temperature, 0, float("inf"), low_open=True, high_open=True)
-
-    @property
-    def init_samples(self) -> int:
-        """How many samples `init` reads."""
-        return self.samples
 
     def score(
         self, twin: nn.Module, weights: Mapping[str, Tensor], samples: Samples, loss: Loss

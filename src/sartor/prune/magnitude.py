@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -36,7 +37,7 @@ def magnitudes(weight: Float[Tensor, "..."], distribution: str = "global-raw") -
 
 
 @dataclass(frozen=True)
-class ByMagnitude(BasePruner):
+class ByMagnitude(BasePruner, ABC):
     """Keeps the largest weights; a method adds `reached`, which says how far the masks have come at a step."""
 
     distributions: ClassVar[tuple[str, ...]] = (*KINDS, *GLOBAL)
@@ -48,12 +49,12 @@ class ByMagnitude(BasePruner):
         check_sparsity(self.sparsity)
         check_choice("distribution", self.distribution, self.distributions)
 
+    @abstractmethod
     def reached(self, step: int, total_steps: int) -> float:
         """Return how far the masks have come after the update at `step`, from dense, 0, to their goal, 1.
 
         Step -1 is before the first step, as `init` leaves the masks.
         """
-        raise NotImplementedError
 
     def init(
         self,

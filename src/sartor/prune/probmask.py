@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from sartor.errors import ConfigError, PruningError, check_range
+from sartor.errors import PruningError, check_order, check_range
 from sartor.prune.base import BasePruner, finite_gradients
 from sartor.prune.drawn import DrawnMasks
 from sartor.prune.masks import Masks
@@ -82,8 +82,7 @@ class ProbMask(BasePruner):
         check_range("temperature", self.temperature, 0, 1, low_open=True)
         check_range("start", self.start, 0, 1)
         check_range("stop", self.stop, 0, 1)
-        if self.start > self.stop:
-            raise ConfigError(f"start is {self.start:g}, after stop, {self.stop:g}; let it be the smaller one.")
+        check_order("start", self.start, "stop", self.stop)
 
     def init(
         self,

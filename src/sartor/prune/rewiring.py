@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ def drop_and_grow(
 
 
 @dataclass(frozen=True)
-class Rewiring(BasePruner):
+class Rewiring(BasePruner, ABC):
     """Random masks that move every few steps; a method adds `demands`, which says where weights grow.
 
     The options are those of RigL, which see.
@@ -75,9 +76,9 @@ class Rewiring(BasePruner):
         """
         return random_start(model, self.sparsity, self.distribution, self.rescale, generator)
 
+    @abstractmethod
     def demands(self, masks: Masks, step: int) -> Mapping[str, Float[Tensor, "..."] | None]:
         """Return how much each place of each layer asks to live (higher: more); a layer with None stays as it is."""
-        raise NotImplementedError
 
     def moves(self, step: int, total_steps: int) -> bool:
         """Tell whether the masks move at `step` (from 0)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sartor.errors import PruningError, check_choice
+from sartor.errors import PruningError, check_choice, check_range
 from sartor.prune.base import BasePruner
 from sartor.prune.distribution import KINDS
 from sartor.prune.keeping import check_counts, keep_best
@@ -30,7 +31,7 @@ Samples = list[tuple[Inputs, Tensor]]
 
 
 @dataclass(frozen=True)
-class BySaliency(BasePruner):
+class BySaliency(BasePruner, ABC):
     """Prunes once, before the first step, what a score of each weight says; a method adds `score`.
 
     A method tells besides, by `init_samples`, how many samples `init` reads, and by `init_passes`, how many passes
@@ -92,11 +93,11 @@ class BySaliency(BasePruner):
                 raise PruningError("the model has no weights to score; only convolutions and Linear modules have them.")
             return self.score(twin, weights, samples, loss or F.cross_entropy)
 
+    @abstractmethod
     def score(
         self, twin: nn.Module, weights: Mapping[str, Tensor], samples: Samples, loss: Loss
     ) -> dict[str, Float[Tensor, "..."]]:
         """Return the score of each of these weights of a copy of the model, which may be changed."""
-        raise NotImplementedError
 
     def choose(
         self, twin: nn.Module, scopes: list[Scope], samples: Samples, loss: Loss
@@ -111,6 +112,22 @@ class BySaliency(BasePruner):
                 f"{type(self).__name__} looks at samples before it prunes; give batches=[(inputs, targets), ...]."
             )
         return samples
+
+
+@dataclass(frozen=True)
+class BySamples(BySaliency):
+    """Asks some `samples` of the data."""
+
+    samples: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("samples", self.samples, 1, float("inf"), high_open=True)
+
+    @property
+    def init_samples(self) -> int:
+        """How many samples `init` reads."""
+        return self.samples
 
 
 @contextmanager

@@ -9,14 +9,13 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sartor.errors import check_range
-from sartor.prune.saliency import BySaliency, Loss, Samples, mean_gradients
+from sartor.prune.saliency import BySamples, Loss, Samples, mean_gradients
 from sartor.registry import PRUNERS
 
 
 @PRUNERS.register("snip")
 @dataclass(frozen=True)
-class SNIP(BySaliency):
+class SNIP(BySamples):
     """Prunes before training the weights whose removal would change the loss least, |w dL/dw| (Lee et al. 2019).
 
     `sparsity`: share of weights removed, a number or by scope (`prune.scope.resolve`); `distribution`: global ranks all
@@ -27,17 +26,6 @@ class SNIP(BySaliency):
     """
 
     init_passes: ClassVar[int] = 1
-
-    samples: int = 128
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("samples", self.samples, 1, float("inf"), high_open=True)
-
-    @property
-    def init_samples(self) -> int:
-        """How many samples `init` reads."""
-        return self.samples
 
     def score(
         self, twin: nn.Module, weights: Mapping[str, Tensor], samples: Samples, loss: Loss

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -15,10 +14,10 @@ from sartor.errors import ConfigError, check_range
 from sartor.models.build import build_model
 from sartor.models.shapes import shape_of
 from sartor.randomness import derive
-from sartor.recipes.drawing import redrawn, shrunk_and_perturbed
+from sartor.recipes.drawing import shrunk_and_perturbed
 from sartor.recipes.labels import Labels
 from sartor.recipes.rounds import Planned, Prices, Round, Rounds
-from sartor.recipes.setup import Data, Setting
+from sartor.recipes.setup import Data
 from sartor.recipes.staged import Outcome, Stage, Stages
 from sartor.registry import RECIPES
 
@@ -37,8 +36,6 @@ class Active(Rounds):
 
     proxy: str | None = None
     """Network that chooses, such as resnet20; if not given, the dense one itself."""
-    fresh: Literal["redraw", "same"] = "redraw"
-    """Whether each round draws all initial weights anew, or begins from the same ones."""
     shrink: float = 0.0
     """Share of the last round's weights with which the next one begins; 0 begins from scratch."""
     perturb: float = 0.1
@@ -71,12 +68,6 @@ class Active(Rounds):
         """Make the network that chooses in a round."""
         seed = derive(self.seed, "proxy", number if self.fresh == "redraw" else 0)
         return build_model(proxy, classes=pool.classes or 0, input_shape=shape_of(pool.inputs), seed=seed)
-
-    def drawn(self, setting: Setting, number: int) -> nn.Module:
-        """Return the dense network as a round begins with it."""
-        if self.fresh == "same" or number == 0:
-            return copy.deepcopy(setting.model).cpu()
-        return redrawn(setting.model, setting.run.generator("draw", number))
 
     def begun(self, fresh: nn.Module, before: Outcome | None) -> nn.Module:
         """Return the network with which a training begins."""

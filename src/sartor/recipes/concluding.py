@@ -6,14 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from safetensors.torch import save
-
 from sartor.costs import Ledger
 from sartor.data.pool import Pool
-from sartor.digest import digest
+from sartor.prune.channels import ChannelPlan
+from sartor.prune.channels.saving import PLAN
 from sartor.prune.masks import Masks
-from sartor.recipes.outcome import Result, as_tensors, costs_of, subset_file
+from sartor.recipes.outcome import Result, costs_of, digests, selection_line, write_network, write_subset
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import LEDGER, Outcome
 from sartor.run import Run
@@ -22,17 +20,14 @@ from sartor.types import Subset
 
 def keep_labelled(run: Run, pool: Pool, number: int, subset: Subset) -> None:
     """Write which samples are labelled in a round to `subsets/`, and tell of it once."""
-    content = {
-        "epoch": number,
-        "scale": subset.scale,
-        "ids": pool.ids_of(subset.rows),
-        "weights": subset.weights.tolist(),
-    }
-    run.write(subset_file(number), content)
-    counts = torch.bincount(pool.targets_of(subset.rows), minlength=pool.classes or 0).tolist()
-    noise = None if pool.noise is None else pool.noise.ratio(subset.rows)
-    line = {"epoch": number, "k": len(subset), "noise_ratio": noise, "class_counts": counts}
-    tell_once(run, f"selection {number}", "selection", line)
+    write_subset(run, pool, number, subset)
+    tell_once(run, f"selection {number}", "selection", selection_line(pool, number, subset))
+
+
+def keep_plan(run: Run, plan: ChannelPlan) -> None:
+    """Write which channels stayed to `plan.json`."""
+    if run.folder is not None:
+        run.write(PLAN, plan.to_bytes())
 
 
 def tell_once(run: Run, name: str, kind: str, values: Mapping[str, Any]) -> None:
@@ -58,12 +53,9 @@ def conclude_stages(setting: Setting, ledger: Ledger, last: Outcome, subset: Sub
     Masks come along. Accuracies, steps and weights are those of the last training, costs those of all.
     """
     run, data, model = setting.run, setting.data, setting.model
-    state = {name: value.detach().cpu().clone().contiguous() for name, value in last.model.state_dict().items()}
-    model.load_state_dict(state)
-    run.write("model.safetensors", save(state))
+    model.load_state_dict(last.model.state_dict())
     masks = None if last.result.masks is None else Masks(model, last.result.masks.state_dict())
-    if masks is not None:
-        run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
+    state = write_network(run, model, masks)
     run.write(LEDGER, ledger.to_json())
     run.once("curve", lambda: copy_curve(run, last), save=False)
     noise = data.train.noise
@@ -74,12 +66,7 @@ def conclude_stages(setting: Setting, ledger: Ledger, last: Outcome, subset: Sub
         "k": len(subset),
         "noise_ratio": None if noise is None else noise.ratio(subset.rows),
         **costs_of(ledger, len(data.train)),
-        "digest": {
-            "beginning": setting.beginning,
-            "weights": digest(state),
-            "masks": None if masks is None else masks.digest(),
-            "subset": digest(as_tensors(subset)),
-        },
+        "digest": digests(setting.beginning, state, masks, subset),
         **more,
     }
     results = run.world.broadcast(results)

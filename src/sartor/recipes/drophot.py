@@ -16,16 +16,14 @@ from torch import nn
 from sartor.costs import count_flops
 from sartor.randomness import derive, generator
 from sartor.recipes.choosing import choose
-from sartor.recipes.concluding import conclude_stages, keep_labelled, tell_once
+from sartor.recipes.concluding import conclude_stages, keep_labelled, keep_plan, tell_once
 from sartor.recipes.defects import ChangesByPosition, chosen_by_position, held_at_rest
 from sartor.recipes.drawing import redrawn
 from sartor.recipes.drophot_options import NONE, DropHotOptions
 from sartor.recipes.forecast import selector_arithmetic
 from sartor.recipes.forecast_drophot import matched_steps
 from sartor.recipes.one_shot import Pruned
-from sartor.recipes.outcome import HISTORY, Result
-from sartor.recipes.prunefuse import keep_plan
-from sartor.recipes.rounds import at_rest
+from sartor.recipes.outcome import HISTORY, Result, state_of
 from sartor.recipes.setup import Setting
 from sartor.recipes.sources import Trained
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
@@ -51,7 +49,7 @@ class DropHot(DropHotOptions):
     def carry_out(self, setting: Setting) -> Result:
         """Score, choose, train, prune, tune; a run that goes on reads finished trainings back."""
         run, model = setting.run, setting.model
-        model.load_state_dict(run.once("start", lambda: at_rest(model)))
+        model.load_state_dict(run.once("start", lambda: state_of(model)))
         stages = Stages(setting)
         scored = self.score(stages) if self.is_scored else None
         subset = self.coreset(stages, scored)
@@ -198,7 +196,7 @@ class DropHot(DropHotOptions):
         setting, last = stages.setting, tunings[-1]
         run, pool = setting.run, setting.data.train
         if pruned.plan is not None:
-            keep_plan(setting, pruned.plan)
+            keep_plan(run, pruned.plan)
             last = replace(last, stage=replace(last.stage, model=pruned.whole(setting.model, last.model)))
         history = None if scored is None else scored.result.history
         if history is not None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from torch import nn
 
 from sartor.data.pool import Pool
-from sartor.errors import ConfigError, SelectionError, check_choice, check_range
+from sartor.errors import ConfigError, SelectionError, check_choice, check_effects, check_range
 from sartor.randomness import generator
 from sartor.ranking import size_of
 from sartor.recipes.defects import read_defects
@@ -97,7 +97,7 @@ class DropHotOptions(Recipe):
         check_choice("tuning", self.tuning, ("masked", "regrow"))
         check_choice("reinit", self.reinit, (NONE, "initial", "fresh"))
         self.check_defects()
-        self.check_effects()
+        self.check_combinations()
 
     def check_defects(self) -> None:
         """Raise ConfigError for a defect that there is not, or that has nothing to spoil."""
@@ -112,7 +112,7 @@ class DropHotOptions(Recipe):
         if "masks" in spoilt and self.tuning == "regrow":
             raise ConfigError("legacy_defects masks is what tuning regrow is; give one of them.")
 
-    def check_effects(self) -> None:
+    def check_combinations(self) -> None:
         """Raise ConfigError for options that have no effect beside the others."""
         if self.match is not None:
             if self.is_scored:
@@ -132,10 +132,7 @@ class DropHotOptions(Recipe):
             "pruning channels": (self.pruning == "channels", ("importance",)),
             "a sparsity": (self.sparsity > 0, ("iterations",)),
         }
-        for needed, (there, options) in without.items():
-            given = [name for name in options if getattr(self, name) != getattr(DropHotOptions, name)]
-            if given and not there:
-                raise ConfigError(f"{', '.join(given)}: without effect without {needed}; leave it out or give that.")
+        check_effects(self, without)
         if self.regrows and self.pruning == "channels":
             raise ConfigError(
                 "channels that are pruned are gone and cannot regrow; use tuning masked, or other pruning."

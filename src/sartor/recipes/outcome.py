@@ -69,7 +69,7 @@ class Watch:
         """Track the coreset; where a run goes on, write its selection once more, for the file may have been damaged."""
         coreset = self.trainer.run.track("coreset", coreset)
         if coreset.drawn >= 0:
-            self.keep(coreset.drawn, coreset.subset)
+            write_subset(self.trainer.run, self.data.train, coreset.drawn, coreset.subset)
         return coreset
 
     def epoch(self, epoch: int, epochs: int, lr: float) -> None:
@@ -117,27 +117,8 @@ class Watch:
     def selection(self, epoch: int, subset: Subset) -> None:
         """Log a selection and write its ids and weights to `subsets/`; all processes must have made the same."""
         self.trainer.world.same("the subsets", lambda: digest(as_tensors(subset)))
-        pool = self.data.train
-        targets = pool.targets_of(subset.rows)
-        self.trainer.run.log(
-            "selection",
-            epoch=epoch,
-            k=len(subset),
-            noise_ratio=self.noise_ratio(subset),
-            class_counts=torch.bincount(targets, minlength=pool.classes or 0).tolist(),
-        )
-        self.keep(epoch, subset)
-
-    def keep(self, epoch: int, subset: Subset) -> None:
-        """Write the ids and weights of a selection to `subsets/`."""
-        pool = self.data.train
-        content = {
-            "epoch": epoch,
-            "scale": subset.scale,
-            "ids": pool.ids_of(subset.rows),
-            "weights": subset.weights.tolist(),
-        }
-        self.trainer.run.write(subset_file(epoch), content)
+        self.trainer.run.log("selection", **selection_line(self.data.train, epoch, subset))
+        write_subset(self.trainer.run, self.data.train, epoch, subset)
 
     def noise_ratio(self, subset: Subset) -> float | None:
         """Share of the subset's labels that are wrong; None where no label was made wrong."""
@@ -178,10 +159,7 @@ def conclude(
     model, masks, ledger = trainer.model, trainer.masks, trainer.ledger
     last = {name: value for line in run.metrics if line["kind"] in STANDS for name, value in line.items()}
     refuse_divergence(model, last)
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-    run.write("model.safetensors", save(state))
-    if masks is not None:
-        run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
+    state = write_network(run, model, masks)
     history = None if trainer.recorder is None else trainer.recorder.history
     if history is not None:
         run.write(HISTORY, save(history.state_dict()))
@@ -206,16 +184,57 @@ def conclude(
         "parameters": parameters,
         "kept_weights": parameters - (0 if masks is None else masks.total() - masks.kept()),
         "density_by_layer": density_by_layer(model, masks),
-        "digest": {
-            "beginning": run.once("beginning", lambda: beginning, save=False),
-            "weights": digest(state),
-            "masks": None if masks is None else masks.digest(),
-            "subset": digest(as_tensors(subset)),
-        },
+        "digest": digests(run.once("beginning", lambda: beginning, save=False), state, masks, subset),
     }
     results = run.world.broadcast(results)
     run.finish(results)
     return Result(model.eval(), masks, subset, run.metrics, results, history)
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a network's state on the CPU."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def write_network(run: Run, model: nn.Module, masks: Masks | None) -> dict[str, Tensor]:
+    """Write a trained network and its masks; return its state."""
+    state = state_of(model)
+    run.write("model.safetensors", save(state))
+    if masks is not None:
+        run.write("masks.safetensors", save({name: masks[name].cpu().contiguous() for name in masks.names}))
+    return state
+
+
+def digests(beginning: str, state: dict[str, Tensor], masks: Masks | None, subset: Subset) -> dict[str, str | None]:
+    """Return what tells whether two runs are the same: of the first weights, the last ones, masks and subset."""
+    return {
+        "beginning": beginning,
+        "weights": digest(state),
+        "masks": None if masks is None else masks.digest(),
+        "subset": digest(as_tensors(subset)),
+    }
+
+
+def write_subset(run: Run, pool: Pool, epoch: int, subset: Subset) -> None:
+    """Write the ids and weights of a selection to `subsets/`."""
+    content = {
+        "epoch": epoch,
+        "scale": subset.scale,
+        "ids": pool.ids_of(subset.rows),
+        "weights": subset.weights.tolist(),
+    }
+    run.write(subset_file(epoch), content)
+
+
+def selection_line(pool: Pool, epoch: int, subset: Subset) -> dict[str, Any]:
+    """Return what metrics tell of a selection: its size, its wrong labels, its classes."""
+    targets = pool.targets_of(subset.rows)
+    return {
+        "epoch": epoch,
+        "k": len(subset),
+        "noise_ratio": None if pool.noise is None else pool.noise.ratio(subset.rows),
+        "class_counts": torch.bincount(targets, minlength=pool.classes or 0).tolist(),
+    }
 
 
 def costs_of(ledger: Ledger, n: int) -> dict[str, Any]:

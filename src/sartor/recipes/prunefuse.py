@@ -6,21 +6,20 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from sartor.costs import count_flops
 from sartor.data.pool import Pool
-from sartor.errors import ConfigError, check_choice, check_range
+from sartor.errors import ConfigError, check_choice, check_effects, check_range
 from sartor.prune.channels import ChannelPlan
-from sartor.recipes.drawing import redrawn
+from sartor.recipes.concluding import keep_plan
 from sartor.recipes.fusing import COMPLEMENTS, DISPERSIONS, KINDS, SCOPES, Cut, cut, estimate_statistics, fused
 from sartor.recipes.labels import Labels
 from sartor.recipes.rounds import Planned, Prices, Round, Rounds, check_schedule
-from sartor.recipes.setup import Data, Setting
+from sartor.recipes.setup import Data
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
 from sartor.registry import RECIPES
 from sartor.schedules import STEPS
@@ -64,8 +63,6 @@ class PruneFuse(Rounds):
     """Steps in which channels leave while the selector trains; 0 for all before."""
     dynamic_epochs: int = 20
     """Epochs within which they leave."""
-    fresh: Literal["redraw", "same"] = "redraw"
-    """Whether each round draws all initial weights anew, or begins from the same ones."""
     t_sync: int = 0
     """Rounds from one synchronisation to the next; 0 for none."""
     sync_phase: int = 0
@@ -105,7 +102,6 @@ class PruneFuse(Rounds):
         check_range("sparsity", self.sparsity, 0, 1, low_open=True, high_open=True)
         check_choice("importance", self.importance, KINDS)
         check_choice("scope", self.scope, SCOPES)
-        check_choice("fresh", self.fresh, ("redraw", "same"))
         check_choice("complement", self.complement, COMPLEMENTS)
         check_choice("dispersion", self.dispersion, DISPERSIONS)
         check_choice("statistics", self.statistics, STATISTICS)
@@ -122,14 +118,14 @@ class PruneFuse(Rounds):
         for option in ("sync_lr", "target_lr"):
             if getattr(self, option) is not None:
                 check_range(option, getattr(self, option), 0, float("inf"), low_open=True, high_open=True)
-        self.check_effects()
+        self.check_combinations()
         if self.dynamic:
             check_range("dynamic", self.dynamic, 2, self.dynamic_epochs)
             check_range("dynamic_epochs", self.dynamic_epochs, self.dynamic, self.length - 1)
             if self.schedule == "one-cycle":
                 raise ConfigError("dynamic goes by epochs, one-cycle by steps; use another schedule, or dynamic 0.")
 
-    def check_effects(self) -> None:
+    def check_combinations(self) -> None:
         """Raise ConfigError for options that have no effect beside the others."""
         fuses = self.fusion or self.t_sync > 0
         without = {
@@ -139,10 +135,7 @@ class PruneFuse(Rounds):
             "t_sync": (self.t_sync > 0, ("sync_epochs", "sync_lr", "sync_phase")),
             "dynamic": (self.dynamic > 0, ("dynamic_epochs",)),
         }
-        for needed, (there, options) in without.items():
-            given = [name for name in options if getattr(self, name) != getattr(PruneFuse, name)]
-            if given and not there:
-                raise ConfigError(f"{', '.join(given)}: without effect without {needed}; leave it out or give that.")
+        check_effects(self, without)
 
     @property
     def uses_selector(self) -> bool:
@@ -185,12 +178,6 @@ class PruneFuse(Rounds):
     def filled(self, made: Cut, small: nn.Module, generator: torch.Generator) -> nn.Module:
         """Fuse a small network into the dense one."""
         return fused(made, small, complement=self.complement, dispersion=self.dispersion, generator=generator)
-
-    def drawn(self, setting: Setting, number: int) -> nn.Module:
-        """Return the dense network as a round begins with it."""
-        if self.fresh == "same" or number == 0:
-            return copy.deepcopy(setting.model).cpu()
-        return redrawn(setting.model, setting.run.generator("draw", number))
 
     def train_selector(
         self, stages: Stages, now: Round, labels: Labels, before: Proxy | None, ask: Mapping[str, Any]
@@ -289,7 +276,7 @@ class PruneFuse(Rounds):
         teaching = model if selector is None else selector.model
         teacher = self.teacher(teaching, model, data.train)
         if selector is not None:
-            keep_plan(setting, selector.made.plan)
+            keep_plan(setting.run, selector.made.plan)
         return stages.carry_out(
             Stage(f"target-{now.key}", self.target_training(now.size), model, data, teacher=teacher)
         )
@@ -330,12 +317,3 @@ class PruneFuse(Rounds):
         synced = {now.number for now in self.agenda(n) if now.synced}
         given = {"dense": dense, "synced": synced, "sync_epochs": self.sync_epochs or epochs}
         return self.convention(selector, dense, inputs, n, target_epochs=self.target_epochs or epochs, **given)
-
-
-def keep_plan(setting: Setting, plan: ChannelPlan) -> None:
-    """Write which channels the last selector had to `plan.json`."""
-    folder = setting.run.folder
-    if folder is not None:
-        path = Path(folder) / "plan.json"
-        plan.save(path)
-        setting.run.write(path.name, path.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from abc import abstractmethod
@@ -23,8 +24,9 @@ from sartor.head import needs_linear_head, no_linear_head
 from sartor.randomness import derive
 from sartor.recipes.asking import Session
 from sartor.recipes.concluding import at_chance, conclude_stages, keep_labelled, tell_once
+from sartor.recipes.drawing import redrawn
 from sartor.recipes.labels import Labels, read_budgets
-from sartor.recipes.outcome import Result
+from sartor.recipes.outcome import Result, state_of
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import Outcome, Stages, Training
@@ -100,6 +102,8 @@ class Rounds(Recipe):
     """Name of the classifier, the Linear that makes the logits; if not given, it is found by its output."""
     targets: str = "last"
     """Budgets at which a target is trained: last, all, or some of the budgets."""
+    fresh: Literal["redraw", "same"] = "redraw"
+    """Whether each round draws all initial weights anew, or begins from the same ones."""
     stop_after: int | None = None
     """Epochs after which every training ends, its schedule unchanged; if not given, all."""
 
@@ -107,6 +111,7 @@ class Rounds(Recipe):
         """Raise ConfigError for options out of range."""
         super().check()
         read_budgets(self.budgets)
+        check_choice("fresh", self.fresh, ("redraw", "same"))
         self.target_numbers()
         if self.stop_after is not None:
             check_range("stop_after", self.stop_after, 1, self.epochs)
@@ -148,6 +153,12 @@ class Rounds(Recipe):
     @abstractmethod
     def round_of(self, number: int, size: int, asked: int, *, target: bool) -> Round:
         """Say what is trained in a round."""
+
+    def drawn(self, setting: Setting, number: int) -> nn.Module:
+        """Return the dense network as a round begins with it."""
+        if self.fresh == "same" or number == 0:
+            return copy.deepcopy(setting.model).cpu()
+        return redrawn(setting.model, setting.run.generator("draw", number))
 
     @abstractmethod
     def train_selector(self, stages: Stages, now: Round, labels: Labels, before: Any, ask: Mapping[str, Any]) -> Any:
@@ -224,7 +235,7 @@ class Rounds(Recipe):
     def carry_out(self, setting: Setting) -> Result:
         """Ask, label, train, round by round; a run that goes on reads finished trainings back."""
         run, model = setting.run, setting.model
-        model.load_state_dict(run.once("start", lambda: at_rest(model)))
+        model.load_state_dict(run.once("start", lambda: state_of(model)))
         stages, labels = Stages(setting), Labels(setting.data)
         selector, rounds, targets, rows = None, [], [], self.first_labels(setting)
         for now in self.agenda(len(setting.data.train)):
@@ -354,11 +365,6 @@ PLAIN: dict[str, Any] = {"schedule": "constant", "steps_shape": STEPS, "peak_at"
 def check_schedule(option: str, value: str) -> None:
     """Raise ConfigError unless it is `same` or a schedule."""
     check_choice(option, value, ("same", *SCHEDULES))
-
-
-def at_rest(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a network's state on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def target_report(now: Round, outcome: Outcome, flops: float) -> dict[str, Any]:

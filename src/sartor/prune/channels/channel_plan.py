@@ -124,7 +124,11 @@ class ChannelPlan:
 
     def save(self, path: str | Path) -> None:
         """Write the plan as a JSON file, atomically."""
-        write_atomic(Path(path), plan_file.written(self.coupling, self.units, self.attributes, self.about))
+        write_atomic(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return what `save` writes."""
+        return plan_file.written(self.coupling, self.units, self.attributes, self.about).encode()
 
     @classmethod
     def load(cls, path: str | Path) -> ChannelPlan:
