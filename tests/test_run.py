@@ -106,6 +106,21 @@ def test_metrics_cut_short_are_written_anew_from_the_checkpoint(tmp_path: Path) 
     assert path.read_text() == before
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_option_that_the_folder_is_older_than_had_its_default(tmp_path: Path, finished: bool) -> None:
+    count(tmp_path / "run")
+    if finished:
+        with Run(tmp_path / "run", {"a": 1}, seed=0) as run:
+            run.finish({"done": True})
+    again = Run(tmp_path / "run", {"a": 1, "new": 5}, seed=0, defaults={"new": 5, "not asked": 1})
+    assert (again.results is not None) == finished
+    again.__exit__(None, None, None)
+    with pytest.raises(ResumeError, match="another configuration: new was 5, is now 6"):
+        Run(tmp_path / "run", {"a": 1, "new": 6}, seed=0, defaults={"new": 5})
+    with pytest.raises(ResumeError, match="another configuration: new was None, is now 5"):
+        Run(tmp_path / "run", {"a": 1, "new": 5}, seed=0)
+
+
 def test_another_format_is_refused(tmp_path: Path) -> None:
     count(tmp_path / "run")
     torch.save({"format": 99}, tmp_path / "run" / "checkpoints" / "last.pt")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -46,10 +46,11 @@ T = TypeVar("T", bound=Tracked)
 class Run:
     """A folder that holds one training, or no folder at all (then nothing is saved).
 
-    `config` says what is trained; a folder made with another configuration is refused. Use it as a context manager:
-    inside, the first SIGINT or SIGTERM saves at the end of the step and raises Stopped, the second one quits at once.
-    Of several processes of a `world` the first alone has the folder; the others get from it where the run stands. All
-    stop after the same step, whichever got the signal; a second one is for torchrun.
+    `config` says what is trained; a folder made with another configuration is refused. Options that it lacks, since it
+    is older than they are, had their `defaults`. Use it as a context manager: inside, the first SIGINT or SIGTERM saves
+    at the end of the step and raises Stopped, the second one quits at once. Of several processes of a `world` the first
+    alone has the folder; the others get from it where the run stands. All stop after the same step, whichever got the
+    signal; a second one is for torchrun.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Run:
         seed: int,
         save_every: float = 60.0,
         world: World | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.world = world or World()
         self.folder = folder if self.world.first else None
@@ -73,7 +75,7 @@ class Run:
         self._stop_signal = 0
         self._handlers: dict[int, Any] = {}
         self.world.same("the configurations", lambda: json.dumps(config, sort_keys=True))
-        self._disk = RunFolder(self.folder, config) if self.folder is not None else None
+        self._disk = RunFolder(self.folder, config, defaults) if self.folder is not None else None
         stand = self._disk.open() if self._disk is not None else Stand()
         self._stand = Stand(**self.world.broadcast(vars(stand)))
         self._last_save = time.monotonic()

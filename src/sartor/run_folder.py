@@ -10,6 +10,7 @@ import io
 import json
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,15 @@ class Damaged(Exception):
 
 
 class RunFolder:
-    """The folder of one run with one configuration; `open` it, write to it, `close` it."""
+    """The folder of one run with one configuration; `open` it, write to it, `close` it.
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    `defaults`: what an option is taken to have been where the folder was made before there was that option.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.config: dict[str, Any] = json.loads(json.dumps(config))
+        self.defaults: dict[str, Any] = json.loads(json.dumps(dict(defaults or {})))
         self._sums: dict[str, str] = {}
         self._lock: FileLock | None = None
 
@@ -171,7 +176,7 @@ class RunFolder:
 
     def _read(self) -> Stand:
         """Read configuration, metrics and results of a finished run."""
-        refuse_other_configuration(self.path, read_object(self.path / CONFIG), self.config)
+        refuse_other_configuration(self.path, read_object(self.path / CONFIG), self.config, self.defaults)
         return Stand(metrics=as_metrics(read_text(self.path / METRICS)), results=read_object(self.path / RESULTS))
 
     def _restored(self) -> Stand:
@@ -185,7 +190,7 @@ class RunFolder:
             return self._unchecked(damaged, [])  # an earlier version finished it
         if state is None:
             return self._unchecked(damaged, broken)
-        refuse_other_configuration(self.path, state["config"], self.config)
+        refuse_other_configuration(self.path, state["config"], self.config, self.defaults)
         for path, reason in broken:
             warnings.warn(f"{path} is damaged ({reason}); going on from {origin}.", stacklevel=4)
             set_aside(path)
@@ -294,8 +299,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def refuse_other_configuration(folder: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raise ResumeError naming what differs between a folder's configuration and the one asked for."""
+def refuse_other_configuration(
+    folder: Path, kept: Mapping[str, Any], asked: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> None:
+    """Raise ResumeError naming what differs between a folder's configuration and the one asked for.
+
+    An option that there was not when the folder was made had its default.
+    """
+    kept = {name: value for name, value in defaults.items() if name in asked} | dict(kept)
     differing = [key for key in {**kept, **asked} if kept.get(key) != asked.get(key)]
     if not differing:
         return

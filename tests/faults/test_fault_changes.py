@@ -5,6 +5,7 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,17 +56,22 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 
 
 @covers("a configuration of another version of Sartor")
-def test_options_that_another_version_knew_are_named(tmp_path: Path) -> None:
-    """Its checkpoint holds one that is not here, and lacks one that is."""
+@pytest.mark.parametrize("more", [{"old_option": 1}, {}], ids=["one that is gone", "none that is gone"])
+def test_options_that_another_version_knew_are_named(tmp_path: Path, more: dict[str, Any]) -> None:
+    """Its checkpoint lacks one that is here, which had its default then; one that is gone cannot be followed."""
     folder = tmp_path / "run"
     stop_after(folder, STOP)
     for path in folder.glob("checkpoints/*.pt"):
         state = read_checkpoint(path)
-        state["config"]["old_option"] = 1
+        state["config"] |= more
         del state["config"]["momentum"]
         torch.save(state, path)
-    with pytest.raises(ResumeError, match=r"momentum was None, is now 0\.9; old_option was 1, is now None"):
+    if more:
+        with pytest.raises(ResumeError, match=r"another configuration: old_option was 1, is now None\. Use"):
+            fit(folder)
+    else:
         fit(folder)
+        assert outcome(folder) == unbroken()
 
 
 @covers("other threads, device, torch or Sartor")

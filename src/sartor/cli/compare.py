@@ -188,7 +188,7 @@ def prepare_folder(options: Compare, base: SWaST) -> None:
     arms = set(known.get("arms", [])) | set(arms_of(options))
     fixed = {"data": options.data, "model": options.model} | dataclasses.asdict(base)
     if "options" in known:
-        refuse_other_configuration(options.out, known["options"], json.loads(json.dumps(fixed)))
+        refuse_other_configuration(options.out, known["options"], json.loads(json.dumps(fixed)), SWaST.defaults())
     merged = {
         "options": fixed,
         "arms": sorted(arms, key=lambda name: (list(ARMS).index(parse(name)[0]), name)),

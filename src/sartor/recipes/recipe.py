@@ -288,7 +288,7 @@ class Recipe(ABC):
         folder = None if out is None else Path(out)
         config = self.configuration(model, identity or data) | {"network": (labels or {}).get("model", "")}
         beginning = digest(model.state_dict())
-        with Run(folder, config, seed=self.seed, save_every=save_every, world=world) as run:
+        with Run(folder, config, seed=self.seed, save_every=save_every, world=world, defaults=self.defaults()) as run:
             run.listener, run.stopping = listener if world.first else None, stopping
             if run.results is not None and folder is not None:
                 note_beginning(run.results["digest"].get("beginning", beginning), beginning)
@@ -317,6 +317,11 @@ class Recipe(ABC):
         subset = self.program(trainer, data, watch)
         settle(trainer, data, watch, subset, len(self.timetable(len(data.train))))
         return conclude(run, trainer, data, watch, subset, setting.labels, setting.beginning)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the default of each option."""
+        return {field.name: field.default for field in dataclasses.fields(cls)}
 
     def configuration(self, model: nn.Module, data: Data) -> dict[str, Any]:
         """Return all that decides the outcome of a run: options, data, the network's layers, not its machine."""

@@ -216,7 +216,8 @@ class Stages:
             place = outer.place / STAGES / title
         stage.recipe.check_batches(stage.model.to(setting.device), len(stage.data.train), outer.world.size)
         config, seed = stage.configuration(), stage.recipe.seed
-        with Run(place, config, seed=seed, save_every=setting.save_every, world=outer.world) as run:
+        options: dict[str, Any] = {"save_every": setting.save_every, "defaults": stage.recipe.defaults()}
+        with Run(place, config, seed=seed, world=outer.world, **options) as run:
             run.listener, run.stopping = self.listener(title), outer.stopping
             if run.results is not None and place is not None:
                 result = recall(place, run, stage.model, stage.data)
