@@ -143,7 +143,7 @@ def test_wrong_labels_are_kept_more_often(splits: Splits) -> None:
     assert kept["noise_ratio"] > 0.2
 
 
-@pytest.mark.parametrize("after", [1, 9, 30, 43, 60, 84])
+@pytest.mark.parametrize("after", [2, 9, 30, 43])
 def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits: Splits, tmp_path: Path, after: int) -> None:
     recipe = LazyProxy(**TINY, fusion=True, kd=True, noise=0.1)
     whole = fit(recipe, splits, CNN, out=tmp_path / "whole")
