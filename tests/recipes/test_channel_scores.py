@@ -137,6 +137,13 @@ def test_samples_without_labels_are_refused_where_it_matters(splits: Splits) -> 
         channel_scores("snip", net(), blank, generator=torch.Generator(), ledger=Ledger())
 
 
+def test_layers_of_a_kind_lose_their_share_together(splits: Splits) -> None:
+    recipe = PruneFuse(**ROUNDS, scope="isomorphic", importance="group-norm")
+    result = recipe.fit(net(), splits.train, splits.test)
+    small, dense = result.results["rounds"][-1]["selector_parameters"], result.results["parameters"]
+    assert small < 0.7 * dense
+
+
 def test_where_importance_has_no_effect_it_is_refused() -> None:
     with pytest.raises(ConfigError, match="importance: without effect without pruning channels"):
         DropHot(importance="snip")

@@ -114,7 +114,7 @@ class ByProxy(FusedTarget):
         setting, pool = stages.setting, stages.setting.data.train
         made = None
         if self.proxy == PRUNED:
-            made = self.cut(self.drawn(setting), pool, setting.run.generator("channels"), stages.ledger)
+            made = self.cut(self.drawn(setting), pool, setting.run.generator("channels"), ledger=stages.ledger)
             network = copy.deepcopy(made.small)
         else:
             network = self.drawn(setting) if self.proxy == DENSE else self.other_network(pool)

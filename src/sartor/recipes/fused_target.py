@@ -69,7 +69,7 @@ class FusedTarget(Recipe):
     scope: str = "local"
     """What loses its share of channels: local, each layer; global, all together; isomorphic, layers of a kind."""
     fusion: bool = True
-    """Whether the target begins from the selector's weights, or from a fresh draw."""
+    """Whether the target begins from the selector's weights, or from untrained ones."""
     complement: str = "random"
     """What is where the selector has no weights: random, retained, zeros, preserving, replicate."""
     dispersion: str = "none"
@@ -146,12 +146,11 @@ class FusedTarget(Recipe):
         model: nn.Module,
         pool: Pool,
         generator: torch.Generator,
-        ledger: Ledger,
-        *,
         sparsity: float | None = None,
         after: ChannelPlan | None = None,
+        ledger: Ledger | None = None,
     ) -> Cut:
-        """Cut channels out of a network; samples that the importance reads are those of the pool, and charged."""
+        """Cut channels out of a network; samples that the importance reads are the pool's, and charged to `ledger`."""
         share = self.sparsity if sparsity is None else sparsity
         given: dict[str, Any] = {"generator": generator, "after": after, "ledger": ledger}
         return cut(model, pool, share, importance=self.importance, scope=self.scope, **given)

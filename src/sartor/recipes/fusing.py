@@ -20,7 +20,18 @@ from sartor.recipes.channel_scores import SALIENCIES, channel_scores, told_label
 from sartor.types import Inputs
 
 IMPORTANCES = (*KINDS, *SALIENCIES)
-__all__ = ["COMPLEMENTS", "DISPERSIONS", "IMPORTANCES", "SCOPES", "Cut", "cut", "estimate_statistics", "fused", "tried"]
+__all__ = [
+    "COMPLEMENTS",
+    "DISPERSIONS",
+    "IMPORTANCES",
+    "KINDS",
+    "SCOPES",
+    "Cut",
+    "cut",
+    "estimate_statistics",
+    "fused",
+    "tried",
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,7 +132,7 @@ class LazyProxy(ByProxy):
 def kept_report(pool: Pool, kept: Tensor) -> dict[str, Any]:
     """Return what was kept over all epochs: its share, how many samples never were, the share of wrong labels in it."""
     times = kept.sum(0)
-    wrong = None if pool.noise is None else float(times[pool.noise.flags[pool.rows]].sum() / times.sum())
+    wrong = None if pool.noise is None else float(times[pool.noise.flags[all_of(pool).rows]].sum() / times.sum())
     return {
         "share": float(kept.double().mean()),
         "never": int((times == 0).sum()),

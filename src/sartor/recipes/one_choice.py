@@ -35,7 +35,7 @@ def choose_at_end(
     return subset
 
 
-def choosing(selector: Selector, spec: str, data: Data, k: int, head: str | None) -> dict[str, Any]:
+def ending_in_choice(selector: Selector, spec: str, data: Data, k: int, head: str | None) -> dict[str, Any]:
     """Return what lets a stage choose k of the samples that it has trained on, and tell them as plain values."""
     source, count = members_of(selector)
 

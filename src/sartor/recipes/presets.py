@@ -83,21 +83,6 @@ _TINY = {"batch_size": 256, "selector": "moderate"}
 _LARGE = {"epochs": 90, "batch_size": 512, "every": 5, "selector": "el2n(keep=switch)"}
 
 
-_PRUNEFUSE = {
-    "epochs": 181,
-    "batch_size": 128,
-    "lr": 0.1,
-    "schedule": "steps",
-    "optimizer": "sgd",
-    "momentum": 0.9,
-    "weight_decay": 5e-4,
-    "sparsity": 0.5,
-    "kd_weight": 0.3,
-    "complement": "random",
-}
-"""PruneFuse, Sec. 5 and appendix, for CIFAR. The temperature is not given."""
-
-
 def _swast(what: str, source: str, data: str, model: str, **options: Any) -> Preset:
     return Preset("swast", what, f"Wan et al. 2025, {source}", data, model, {**_SWAST, **options})
 
@@ -135,14 +120,6 @@ PRESETS = Presets(
             noise=0.2,
             sparsity=0.7,
             preserve="complete",
-        ),
-        "prunefuse-coreset/cifar10-resnet56": Preset(
-            "prunefuse-coreset",
-            "a coreset by forgetting",
-            "PruneFuse 2026, Table 4",
-            "cifar10",
-            "resnet56",
-            {**_PRUNEFUSE, "fraction": 0.25, "selector": "forgetting"},
         ),
     }
 )

@@ -102,7 +102,7 @@ class PruneFuse(Rounds, FusedTarget):
         generator, data = setting.run.generator("channels", now.number), labels.known()
         dense, title = self.drawn(setting, now.number), f"selector-{now.key}"
         if not self.dynamic:
-            made = self.cut(dense, data.train, generator, stages.ledger)
+            made = self.cut(dense, data.train, generator, ledger=stages.ledger)
             stage = Stage(title, self.selector_training(title), copy.deepcopy(made.small), data, **ask)
             return Proxy(made, stages.carry_out(stage))
         return self.thinned(stages, title, dense, data, generator, ask)
@@ -122,8 +122,7 @@ class PruneFuse(Rounds, FusedTarget):
         for part, (start, stop) in enumerate(pairwise([*ends, self.length])):
             if outcome is not None:
                 share = self.sparsity * part / self.dynamic
-                given: dict[str, Any] = {"sparsity": share, "after": plans}
-                made = self.cut(outcome.model, data.train, generator, stages.ledger, **given)
+                made = self.cut(outcome.model, data.train, generator, share, plans, stages.ledger)
                 plans, small = (made.plan if plans is None else plans.then(made.plan)), made.small
             role = f"{title}-part-{part + 1}"
             training = self.selector_training(role, start=start, stop=stop)
@@ -143,7 +142,8 @@ class PruneFuse(Rounds, FusedTarget):
         dense = stages.carry_out(
             Stage(whole, self.selector_training(whole, **options), begun, data, teacher=teacher)
         ).model
-        made = self.cut(dense, data.train, stages.setting.run.generator("channels", now.number), stages.ledger)
+        generator = stages.setting.run.generator("channels", now.number)
+        made = self.cut(dense, data.train, generator, ledger=stages.ledger)
         stage = Stage(part, self.selector_training(part, **options), copy.deepcopy(made.small), data, **ask)
         return Proxy(made, stages.carry_out(stage))
 

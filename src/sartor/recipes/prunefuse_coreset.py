@@ -16,7 +16,7 @@ from sartor.recipes.by_proxy import ByProxy
 from sartor.recipes.concluding import keep_labelled
 from sartor.recipes.forecast import Choosing, Price, Tally
 from sartor.recipes.fused_target import Proxy
-from sartor.recipes.one_choice import check_k, check_looks, choosing
+from sartor.recipes.one_choice import check_k, check_looks, ending_in_choice
 from sartor.recipes.outcome import HISTORY, Result, state_of
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import Outcome, Stages
@@ -134,7 +134,7 @@ class PruneFuseCoreset(ByProxy):
         data, given = stages.setting.data, {}
         if self.looks_at_network:
             k = self.subset_size(len(data.train))
-            given = choosing(self.make_selector(), self.selector, data, k, self.head)
+            given = ending_in_choice(self.make_selector(), self.selector, data, k, self.head)
         options = self.proxy_options(self.proxy_length)
         return self.train_proxy(stages, self.training("proxy", **options, record=self.recording), given)
 
