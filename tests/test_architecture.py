@@ -69,6 +69,8 @@ COMMANDS = (
     "train swast",
     "train dense",
     "train prunefuse",
+    "train prunefuse-coreset",
+    "train lazy-proxy",
     "train active",
     "train drophot",
     "compare",

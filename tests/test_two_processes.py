@@ -23,7 +23,7 @@ from sartor.data.pool import Pool
 from sartor.dist import World, joined
 from sartor.models.build import build_model
 from sartor.prune.rigl import RigL
-from sartor.recipes import Dense, SWaST
+from sartor.recipes import Dense, LazyProxy, SWaST
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.registry import PRUNERS, SELECTORS
@@ -215,6 +215,18 @@ def _then(method: Callable[..., Any], look: Callable[[Trainer], None]) -> Callab
 def digest_of(trainer: Trainer) -> str:
     assert trainer.masks is not None
     return trainer.masks.digest()
+
+
+def test_a_lazy_pair_by_two_keeps_what_one_does(splits: Splits, tmp_path: Path) -> None:
+    recipe = LazyProxy(epochs=2, batch_size=50, every=3, lr=0.05, schedule="constant", fusion=True, kd=True, probe=0)
+    alone = fit(splits, recipe, None, make=plain)
+    first, second = values(side_by_side(partial(results_and_more, splits, recipe, tmp_path, plain)))
+    assert first[0] == second[0]
+    for name, tensor in alone.model.state_dict().items():
+        torch.testing.assert_close(first[1][name], tensor, rtol=1e-4, atol=1e-5)
+        assert torch.equal(first[1][name], second[1][name])
+    exact = ("steps", "flops", "flops_by_purpose", "samples", "kept")
+    assert {name: first[0][name] for name in exact} == {name: alone.results[name] for name in exact}
 
 
 def test_all_processes_have_the_same_masks_after_every_step_whatever_prunes(splits: Splits) -> None:

@@ -29,6 +29,7 @@ from sartor.models.shapes import shape_of
 from sartor.prune.masks import Counts
 from sartor.ranking import size_of
 from sartor.recipes.arms import arm_folder, make_arm
+from sartor.recipes.by_proxy import ByProxy
 from sartor.recipes.drophot_options import DropHotOptions
 from sartor.recipes.forecast import (
     Choosing,
@@ -39,6 +40,7 @@ from sartor.recipes.forecast import (
     selector_arithmetic,
     unknown_cost,
 )
+from sartor.recipes.forecast_by_proxy import forecast_by_proxy
 from sartor.recipes.forecast_drophot import forecast_drophot
 from sartor.recipes.forecast_rounds import forecast_rounds
 from sartor.recipes.outcome import Result
@@ -137,6 +139,8 @@ class Forecaster:
         held = len(self.splits.train) - n
         if isinstance(recipe, Rounds):
             return forecast_rounds(recipe, self.model, self.splits.train, n, held)
+        if isinstance(recipe, ByProxy):
+            return forecast_by_proxy(recipe, self.model, self.splits.train, n, held)
         if isinstance(recipe, DropHotOptions):
             return forecast_drophot(recipe, self.model, self.splits.train, n, held)
         parameters = sum(p.numel() for p in self.model.parameters())

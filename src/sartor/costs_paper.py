@@ -5,7 +5,16 @@ Recovered from the numbers of its Tables 2 and 3. A real ledger stands beside it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+
+from sartor.data.arrays import named_tensors
+from sartor.types import Inputs
+
+
+def scalars_in(inputs: Inputs) -> int:
+    """Return how many scalars a sample of these inputs has, d."""
+    return sum(math.prod(tensor.shape[1:]) for _, tensor in named_tensors(inputs))
 
 
 def training_cost(parameters: float, inputs: int, samples: int, epochs: int) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from sartor.costs import MONITOR, Flops, Ledger, training_flops
@@ -164,15 +165,23 @@ class Trainer:
         return self.lr * math.fsum(shares) / steps
 
     def train_epoch(
-        self, subset: Subset, epoch: int, *, stop: int | None = None, preserved: Preserved | None = None, purpose: str
+        self,
+        subset: Subset,
+        epoch: int,
+        *,
+        stop: int | None = None,
+        preserved: Preserved | None = None,
+        kept: Bool[Tensor, "k"] | None = None,
+        purpose: str,
     ) -> None:
         """Train on a subset once (or on its first `stop` mini-batches), from the step at which the run stands.
 
+        With `kept`, those samples alone are left in their mini-batches; it is in the subset's order.
         Then look at all samples, where the history is recorded so.
         """
         self.model.train()
         before, steps = modes(self.model), len(even_sizes(len(subset), self.loader.batch_size))
-        batches = self.loader.epoch(subset, epoch, start=self.run.step, stop=stop)
+        batches = self.loader.epoch(subset, epoch, start=self.run.step, stop=stop, kept=kept)
         with self.ledger.timed(purpose), forked(self.device), closing(batches):
             for batch in self.run.steps(batches):
                 reseed(derive(self.run.seed, self.world.own("forward"), self.step), self.device)  # dropout and the like

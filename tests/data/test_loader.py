@@ -167,6 +167,21 @@ def test_channels_last_changes_the_memory_only() -> None:
             assert second.inputs.is_contiguous(memory_format=torch.channels_last)  # type: ignore[union-attr]
 
 
+def test_what_is_kept_of_a_mini_batch_is_the_same_views_and_costs_nothing_else() -> None:
+    pool = pool_of()
+    loader = Loader(pool, batch_size=8, seed=1, augment=Augment(crop=1, flip=True))
+    subset = Subset.of(pool.rows, torch.rand(50, generator=torch.Generator().manual_seed(0)) + 0.1)
+    kept = torch.arange(50) % 3 > 0
+    parts = list(loader.epoch(subset, 2, kept=kept))
+    for whole, part in zip(loader.epoch(subset, 2), parts, strict=True):
+        stays = kept[whole.positions]
+        assert part.size == len(part) == int(stays.sum())
+        for name in ("rows", "positions", "inputs", "targets", "weights"):
+            assert torch.equal(getattr(whole, name)[stays], getattr(part, name))
+        assert torch.equal(part.whole, part.weights)
+    assert same(parts[3], next(loader.epoch(subset, 2, start=3, kept=kept)))
+
+
 def test_tuple_and_dict_inputs_are_batched() -> None:
     tensors = torch.arange(10.0)[:, None], torch.arange(10)[:, None]
     for inputs in (tensors, dict(zip("xy", tensors, strict=True))):

@@ -104,6 +104,15 @@ def test_a_stage_that_is_another_one_is_refused(changed: str, data: Data, tmp_pa
         carried_out(data, tmp_path / "run", Stage(**options))
 
 
+def test_a_stage_that_is_read_back_has_its_network_laid_out_as_after_its_training(data: Data, tmp_path: Path) -> None:
+    """What computes with it later, such as a teacher, rounds as it would in a run that was never stopped."""
+    for _ in range(2):
+        stage = Stage("one", PLAIN, build_model("cnn(width=4)", classes=10, input_shape=(1, 8, 8), seed=0), data)
+        carried_out(data, tmp_path / "run", stage)
+        assert stage.model.conv2.weight.is_contiguous(memory_format=torch.channels_last)
+        assert not stage.model.conv2.weight.is_contiguous()
+
+
 def test_a_redrawn_network_has_the_same_values_in_other_places() -> None:
     model = build_model("cnn(width=4)", classes=10, input_shape=(1, 8, 8), seed=0)
     fresh = redrawn(model, torch.Generator().manual_seed(0))

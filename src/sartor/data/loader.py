@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sartor.data.arrays import map_inputs
@@ -95,11 +95,18 @@ class Loader:
         self.world = world or World()
 
     def epoch(
-        self, subset: Subset, epoch: int, *, start: int = 0, stop: int | None = None
+        self,
+        subset: Subset,
+        epoch: int,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        kept: Bool[Tensor, "k"] | None = None,
     ) -> Generator[Batch, None, None]:
         """Yield the batches `start` to `stop` of an epoch over the subset, shuffled and augmented.
 
-        Batches that are left out cost nothing and change nothing in the others.
+        Of each batch there are those samples alone whose positions in the subset are `kept`, all if it is not given.
+        What is left out costs nothing and changes nothing in the rest; each batch must keep a sample.
         Raises: DataError: for rows out of the pool's view or without a label. ConfigError: for batches out of reach.
         """
         sizes = even_sizes(len(subset), self.batch_size)
@@ -114,9 +121,13 @@ class Loader:
                 f"{len(unlabelled)} samples have no label, such as {name!r}; train on labelled_rows() only."
             )
         order = torch.randperm(len(subset), generator=generator(self.seed, "order", epoch))
-        wholes = subset.weights[order].to(self.device).split(sizes)[start:stop]
-        parts = [self.world.shard(len(whole)) for whole in wholes]
-        mine = [whole[part] for whole, part in zip(order.split(sizes)[start:stop], parts)]
+        batches = order.split(sizes)[start:stop]
+        if kept is not None:
+            batches = tuple(batch[kept[batch]] for batch in batches)
+        lengths = [len(batch) for batch in batches]
+        wholes = subset.weights[torch.cat([*batches, order[:0]])].to(self.device).split(lengths)
+        parts = [self.world.shard(length) for length in lengths]
+        mine = [batch[part] for batch, part in zip(batches, parts)]
         positions = torch.cat([*mine, order[:0]])
         return self._batches(subset.rows[positions], positions, wholes, parts, epoch)
 

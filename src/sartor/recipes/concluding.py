@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,15 @@ def at_chance(accuracy: float | None, data: Data) -> bool:
         return False
     share = float(pool.class_counts().max()) / len(pool)
     return accuracy <= share + 2 * math.sqrt(share * (1 - share) / len(pool))
+
+
+def note_chance(who: str, accuracy: float | None) -> None:
+    """Warn of a network that chooses and has learnt nothing."""
+    warnings.warn(
+        f"the {who} has learnt nothing: its accuracy, {100 * (accuracy or 0):.1f} %, is that of chance. What it "
+        "chooses is no better than a random draw; give it more epochs, another lr, or a lower sparsity.",
+        stacklevel=3,
+    )
 
 
 def conclude_stages(setting: Setting, ledger: Ledger, last: Outcome, subset: Subset, more: Mapping[str, Any]) -> Result:

@@ -166,7 +166,8 @@ class DropHot(DropHotOptions):
         """Prune what was trained last; return the accuracy, too, before anything else is done to it."""
         setting, drawn = stages.setting, generator(self.seed, "prune", number)
         plan = None if after is None else after.plan
-        found = self.one_shot(last.model, setting.data.train, self.shares[number], generator=drawn, after=plan)
+        given: dict[str, Any] = {"generator": drawn, "after": plan, "ledger": stages.ledger}
+        found = self.one_shot(last.model, setting.data.train, self.shares[number], **given)
         accuracy = setting.run.once(f"pruned {number}", lambda: accuracy_of(found.model, setting, stages.ledger))
         return found, accuracy
 

@@ -13,7 +13,8 @@ from sartor.errors import ConfigError, SelectionError, check_choice, check_effec
 from sartor.randomness import generator
 from sartor.ranking import size_of
 from sartor.recipes.defects import read_defects
-from sartor.recipes.fusing import KINDS
+from sartor.recipes.fusing import IMPORTANCES
+from sartor.recipes.one_choice import check_k, check_looks
 from sartor.recipes.one_shot import NORMALISERS, WAYS, OneShot, Pruned, shares_of
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data
@@ -72,7 +73,7 @@ class DropHotOptions(Recipe):
     normaliser: Literal["raw", "mean", "l2"] = "raw"
     """By what magnitudes are divided for global: nothing, the layer's mean, its L2 norm."""
     importance: str = "l2"
-    """What a channel is worth, for channels."""
+    """What a channel is worth, for channels: l2, group-norm, lamp, random; snip, grasp or synflow, by samples."""
     tuning: Literal["masked", "regrow"] = "masked"
     """Whether pruned weights stay zero while the network is tuned, or begin at zero and grow again."""
     reinit: Literal["none", "initial", "fresh"] = "none"
@@ -93,7 +94,7 @@ class DropHotOptions(Recipe):
         check_range("iterations", self.iterations, 1, self.tuned)
         check_choice("pruning", self.pruning, WAYS)
         check_choice("normaliser", self.normaliser, NORMALISERS)
-        check_choice("importance", self.importance, KINDS)
+        check_choice("importance", self.importance, IMPORTANCES)
         check_choice("tuning", self.tuning, ("masked", "regrow"))
         check_choice("reinit", self.reinit, (NONE, "initial", "fresh"))
         self.check_defects()
@@ -224,22 +225,14 @@ class DropHotOptions(Recipe):
 
     def check_selector(self, selector: Selector, model: nn.Module, data: Data) -> None:
         """Refuse a selector that would miss something."""
-        n, least = len(data.train), getattr(selector, "least_per_class", 0)
-        k, classes = size_of(self.fraction, n), int((data.train.class_counts() > 0).sum())
+        n = len(data.train)
+        k = size_of(self.fraction, n)
         if members_of(selector)[0] == "snapshots":
             raise SelectionError(
                 f"{self.selector} needs snapshots of the training, which are not kept; choose another."
             )
-        if "history" in selector.needs and self.scored < getattr(selector, "least_visits", 1):
-            raise SelectionError(
-                f"{self.selector} needs {getattr(selector, 'least_visits', 1)} looks at each sample, score_epochs is "
-                f"{self.scored}; give as many."
-            )
-        if k < least * classes:
-            raise SelectionError(
-                f"fraction {self.fraction:g} of {n} samples is k = {k}, but {self.selector} needs {least} of each of "
-                f"the {classes} classes; use a larger --fraction."
-            )
+        check_looks(selector, self.selector, self.scored, "score_epochs")
+        check_k(selector, self.selector, data.train, k, self.fraction)
         if self.is_scored:
             slots = [*everything(n, self.scored), Slot(k, draws=True)]
             check_supplies(selector, self.selector, model, data, slots, head=self.head, scoring=self.scoring)

@@ -9,8 +9,10 @@ from torch import nn
 from sartor.costs import count_flops
 from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
+from sartor.recipes.channel_scores import scoring_cost
 from sartor.recipes.drophot_options import DropHotOptions
 from sartor.recipes.forecast import Choosing, Forecast, Price, Tally, selector_arithmetic
+from sartor.recipes.masking import PURPOSE
 from sartor.recipes.supplies import looks_of
 from sartor.recipes.timetable import count_steps, fixed_steps
 
@@ -28,8 +30,12 @@ def forecast_drophot(recipe: DropHotOptions, model: nn.Module, pool: Pool, n: in
         samples = trained_in(size, steps, recipe.batch_size)
         tally.charge("train", 3 * samples * forward, trained=samples)
     prunings, parameters = recipe.prunings(model, pool), parameters_of(model)
+    before = forward
     for pruned, (start, stop) in zip(prunings, recipe.parts, strict=True):
         counted = count_flops(pruned.model, pool.gather(pool.rows[:1]))
+        passed, scoring = scoring_cost(recipe.importance, before, n)
+        tally.charge(PURPOSE, scoring, trained=passed)
+        before = counted.forward
         samples = n * (stop - start)
         each = counted.forward if recipe.regrows else counted.masked(pruned.density)
         tally.charge("tune", 3 * samples * each, trained=samples)

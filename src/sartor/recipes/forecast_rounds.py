@@ -9,6 +9,7 @@ from torch import nn
 from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.recipes.forecast import Forecast, Price, Tally, selector_arithmetic
+from sartor.recipes.masking import PURPOSE as SCORING
 from sartor.recipes.rounds import Planned, Round, Rounds
 from sartor.recipes.supplies import looks_of
 from sartor.teacher import PURPOSE
@@ -24,7 +25,9 @@ class Adding:
     tally: Tally
 
     def train(self, now: Round, planned: Planned) -> None:
-        """Add a training, and its teacher's passes."""
+        """Add a training, what its channels were chosen by, and its teacher's passes."""
+        passed, flops = planned.scored
+        self.tally.charge(SCORING, flops, trained=passed)
         samples = now.size * planned.epochs
         self.tally.charge(planned.purpose, 3 * samples * planned.forward, trained=samples)
         if planned.taught:

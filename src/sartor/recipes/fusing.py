@@ -5,18 +5,33 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from sartor.costs import Ledger
 from sartor.data.pool import Pool
 from sartor.prune.channels import ChannelPlan, plan
+from sartor.prune.channels.choosing import SCOPES
 from sartor.prune.channels.fusing import COMPLEMENTS, DISPERSIONS, fuse, reestimate_statistics
 from sartor.prune.channels.importance import KINDS
+from sartor.recipes.channel_scores import SALIENCIES, channel_scores, told_labels
 from sartor.types import Inputs
 
-SCOPES = ("local", "global")
-__all__ = ["COMPLEMENTS", "DISPERSIONS", "KINDS", "SCOPES", "Cut", "cut", "estimate_statistics", "fused"]
+IMPORTANCES = (*KINDS, *SALIENCIES)
+__all__ = [
+    "COMPLEMENTS",
+    "DISPERSIONS",
+    "IMPORTANCES",
+    "KINDS",
+    "SCOPES",
+    "Cut",
+    "cut",
+    "estimate_statistics",
+    "fused",
+    "tried",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +52,29 @@ def cut(
     scope: str,
     generator: torch.Generator,
     after: ChannelPlan | None = None,
+    ledger: Ledger | None = None,
 ) -> Cut:
-    """Cut channels out of a copy of a network; with `after`, the plan that left it, `sparsity` counts from before."""
+    """Cut channels out of a copy of a network; with `after`, the plan that left it, `sparsity` counts from before.
+
+    An importance that reads samples draws them from the pool, whose samples need labels then, and is charged to
+    `ledger`; where layers are compared, its sums are as they are, not over their means.
+    """
     dense = copy.deepcopy(dense).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example = pool.gather(pool.rows[:2], device="cpu")
-    made = plan(dense, example, sparsity, importance=importance, scope=scope, after=after, generator=generator)
+    given: dict[str, Any] = {"importance": importance, "scope": scope, "after": after, "generator": generator}
+    if importance in SALIENCIES:
+        found = channel_scores(importance, dense, pool, generator=generator, ledger=ledger or Ledger())
+        given |= {"importance": found, "normaliser": None if scope == "local" else "none"}
+    made = plan(dense, example, sparsity, **given)
     return Cut(dense, made, made.shrink(dense))
+
+
+def tried(
+    dense: nn.Module, pool: Pool, sparsity: float, *, importance: str, scope: str, after: ChannelPlan | None = None
+) -> Cut:
+    """Cut an untrained network as a recipe will, for the counts and for what is refused; labels may be missing."""
+    pool, generator = told_labels(pool), torch.Generator().manual_seed(0)
+    return cut(dense, pool, sparsity, importance=importance, scope=scope, generator=generator, after=after)
 
 
 def fused(made: Cut, small: nn.Module, *, complement: str, dispersion: str, generator: torch.Generator) -> nn.Module:

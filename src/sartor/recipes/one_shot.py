@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sartor.costs import Ledger
 from sartor.data.pool import Pool
 from sartor.prune.channels import ChannelPlan
 from sartor.prune.magnitude import GLOBAL, Magnitude
@@ -64,15 +66,16 @@ class OneShot:
         *,
         generator: torch.Generator,
         after: ChannelPlan | None = None,
+        ledger: Ledger | None = None,
     ) -> Pruned:
         """Return a pruned copy; with `after`, the plan that left `model`, `sparsity` counts from before that.
 
+        Samples that the pruning reads are charged to `ledger`.
         Raises: PruningError: for a network of which so much cannot be pruned.
         """
         if self.way == "channels":
-            made = cut(
-                model, pool, sparsity, importance=self.importance, scope="local", generator=generator, after=after
-            )
+            given: dict[str, Any] = {"generator": generator, "after": after, "ledger": ledger}
+            made = cut(model, pool, sparsity, importance=self.importance, scope="local", **given)
             return Pruned(made.small, None, made.plan if after is None else after.then(made.plan))
         distribution = "uniform" if self.way == "layer" else f"global-{self.normaliser}"
         small = copy.deepcopy(model)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,25 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from sartor.costs import count_flops
-from sartor.costs_paper import selector_cost, training_cost
-from sartor.data.arrays import named_tensors
+from sartor.costs_paper import scalars_in, selector_cost, training_cost
 from sartor.data.augment import Augment
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError, check_choice, check_range
 from sartor.head import needs_linear_head, no_linear_head
 from sartor.randomness import derive
 from sartor.recipes.asking import Session
-from sartor.recipes.concluding import at_chance, conclude_stages, keep_labelled, tell_once
+from sartor.recipes.concluding import at_chance, conclude_stages, keep_labelled, note_chance, tell_once
 from sartor.recipes.drawing import redrawn
 from sartor.recipes.labels import Labels, read_budgets
+from sartor.recipes.one_choice import choose_at_end
 from sartor.recipes.outcome import Result, state_of
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import Outcome, Stages, Training
-from sartor.recipes.supplies import Snapshots, glance, look, members_of
+from sartor.recipes.supplies import Snapshots, glance, members_of
 from sartor.recipes.timetable import Slot, everything
 from sartor.registry import SELECTORS
-from sartor.schedules import SCHEDULES, STEPS
+from sartor.schedules import STEPS
 from sartor.seen import Scan
 from sartor.train import Trainer
 from sartor.types import Selector, Subset
@@ -72,7 +70,8 @@ class Prices:
 class Planned:
     """One training of a round: what it is called, for how many epochs, FLOPs of a forward pass of one sample.
 
-    `taught`: those of its teacher; `asks`: whether it chooses; `looked`: whether statistics are taken anew before it.
+    `taught`: those of its teacher; `asks`: whether it chooses; `looked`: whether statistics are taken anew before it;
+    `scored`: samples that its channels were chosen by, passed forward and backward, and the FLOPs of that.
     """
 
     purpose: str
@@ -81,6 +80,7 @@ class Planned:
     taught: float = 0.0
     asks: bool = False
     looked: bool = False
+    scored: tuple[int, float] = (0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,20 +280,8 @@ class Rounds(Recipe):
         source, count = members_of(selector)
 
         def then(trainer: Trainer, ends: Snapshots | None) -> dict[str, Any]:
-            seen = look(
-                trainer,
-                selector,
-                unknown,
-                ends,
-                also=frozenset(),
-                epoch=0 if ends is None else max(ends.read),
-                progress=1.0,
-                head=self.head,
-                labelled=known.train,
-            )
-            with trainer.ledger.timed("select"):
-                subset = selector.select(seen, now.asked, generator=trainer.run.generator("select"))
-            trainer.ledger.charge("select", flops=subset.flops)
+            given: dict[str, Any] = {"head": self.head, "labelled": known.train}
+            subset = choose_at_end(trainer, selector, unknown, ends, now.asked, **given)
             return {"asked": unknown.train.ids_of(subset.rows)}
 
         about = {"acquisition": self.acquisition, "asked": now.asked, "unlabelled": unknown.train.fingerprint()}
@@ -328,22 +316,16 @@ class Rounds(Recipe):
                 "selector_parameters": outcome.result.results["parameters"],
             }
             if lost:
-                warnings.warn(
-                    f"the selector of round {now.number} has learnt nothing: its accuracy, "
-                    f"{100 * (outcome.accuracy or 0):.1f} %, is that of chance. What it chooses is no better than a "
-                    "random draw; give it more epochs, another lr, or a lower sparsity.",
-                    stacklevel=2,
-                )
+                note_chance(f"selector of round {now.number}", outcome.accuracy)
         tell_once(run, f"round {now.number}", "round", {**report, "flops": stages.ledger.flops()})
         return report
 
     def paper_costs_of(self, setting: Setting, rounds: list[dict[str, Any]]) -> dict[str, Any]:
         """Return costs by the paper's convention, of the networks that there were."""
         pool = setting.data.train
-        inputs = sum(math.prod(tensor.shape[1:]) for _, tensor in named_tensors(pool.inputs))
         dense = sum(parameter.numel() for parameter in setting.model.parameters())
         sizes = [report["selector_parameters"] for report in rounds if "selector_parameters" in report]
-        return self.paper_costs(dense, max(sizes, default=0), inputs, len(pool))
+        return self.paper_costs(dense, max(sizes, default=0), scalars_in(pool.inputs), len(pool))
 
     def convention(
         self, chooser: int, target: int, inputs: int, n: int, *, target_epochs: int, **given: Any
@@ -360,11 +342,6 @@ class Rounds(Recipe):
 
 PLAIN: dict[str, Any] = {"schedule": "constant", "steps_shape": STEPS, "peak_at": Recipe.peak_at}
 """Options of the schedule for a training whose schedule does not matter."""
-
-
-def check_schedule(option: str, value: str) -> None:
-    """Raise ConfigError unless it is `same` or a schedule."""
-    check_choice(option, value, ("same", *SCHEDULES))
 
 
 def target_report(now: Round, outcome: Outcome, flops: float) -> dict[str, Any]:

@@ -233,6 +233,14 @@ def begin_masks(
     return masks
 
 
+def lay_out(recipe: Recipe, model: nn.Module, pool: Pool) -> bool:
+    """Keep a network's convolutions channels last, in place, where the recipe has it so; tell whether it has."""
+    channels_last = recipe.channels_last and isinstance(pool.inputs, Tensor) and pool.inputs.ndim == 4
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return channels_last
+
+
 def prepare_trainer(
     recipe: Recipe,
     run: Run,
@@ -248,10 +256,7 @@ def prepare_trainer(
 
     `masks` are those of the model that are given already, where no pruner makes them; `teacher` is who teaches it.
     """
-    inputs = data.train.inputs
-    channels_last = recipe.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last = lay_out(recipe, model, data.train)
     example = data.train.gather(data.train.rows[:1], device=device)
     flops = count_flops(model, example)
     gaining = gains(model, flops)

@@ -19,12 +19,12 @@ from sartor.prune.masks import Masks
 from sartor.recipes.outcome import Result, Watch, conclude, recall
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.settling import settle
-from sartor.recipes.setup import Data, Setting, prepare_trainer
+from sartor.recipes.setup import Data, Setting, lay_out, prepare_trainer
 from sartor.recipes.state import Coreset, all_of
 from sartor.recipes.supplies import Snapshots
 from sartor.recipes.timetable import Slot, count_steps, everything, fixed_steps
 from sartor.registry import PRUNERS
-from sartor.run import Run
+from sartor.run import Run, Tracked
 from sartor.teacher import Teacher
 from sartor.train import Trainer
 from sartor.types import Pruner, Subset
@@ -34,19 +34,19 @@ Costs = dict[str, dict[str, float]]
 """A ledger's accounts by purpose."""
 
 
-class Before(Protocol):
+class Before(Tracked, Protocol):
     """What is done before each epoch of a training; it is saved with it."""
 
     def begin(self, epoch: int, trainer: Trainer) -> None:
         """Do it before an epoch; a training that goes on in the midst of one asks again."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return tensors and plain values."""
-        ...
 
-    def load_state_dict(self, state: dict[str, Any], /) -> Any:
-        """Take back what `state_dict` returned."""
+class Way(Tracked, Protocol):
+    """How the epochs of a training are trained; it is saved with it."""
+
+    def train(self, trainer: Trainer, subset: Subset, epoch: int, *, purpose: str) -> None:
+        """Train an epoch on a subset, from the step at which the run stands; charged as `purpose`."""
         ...
 
 
@@ -95,6 +95,7 @@ class Training(Recipe):
         weights: Tensor | None = None,
         ends: Snapshots | None = None,
         before: Before | None = None,
+        way: Way | None = None,
     ) -> Subset:
         """Train on all samples, with `weights` in the order of their rows; `ends` takes down how epochs end."""
         run, slots = trainer.run, self.timetable(len(data.train))
@@ -110,7 +111,10 @@ class Training(Recipe):
             if before is not None:
                 before.begin(epoch, trainer)
             trainer.meter.start(run.step)
-            trainer.train_epoch(state.subset, self.start + epoch, stop=slots[epoch].stop, purpose=self.purpose)
+            if way is None:
+                trainer.train_epoch(state.subset, self.start + epoch, stop=slots[epoch].stop, purpose=self.purpose)
+            else:
+                way.train(trainer, state.subset, self.start + epoch, purpose=self.purpose)
             if ends is not None:
                 ends.end(epoch, trainer)
             watch.epoch(epoch, len(slots), trainer.epoch_lr(self.start + epoch))
@@ -122,8 +126,9 @@ class Stage:
     """One training among several: its options, its network as it begins, all samples that it trains on.
 
     `weights` of the samples, in the order of `data.train.rows`; `masks` by parameter name, where no pruner makes them;
-    `before` each epoch something may be done; `then` is done with the trained network and returns plain values; it is
-    given the ends of the last `snapshots` epochs. `about` tells what `before` and `then` depend on.
+    `before` each epoch something may be done, `way` trains it, if it is not trained as usual; `then` is done with the
+    trained network and returns plain values; it is given the ends of the last `snapshots` epochs. `about` tells what
+    `before`, `way` and `then` depend on.
     """
 
     title: str
@@ -135,6 +140,7 @@ class Stage:
     teacher: Teacher | None = None
     snapshots: int = 0
     before: Before | None = None
+    way: Way | None = None
     then: Callable[[Trainer, Snapshots | None], dict[str, Any]] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -163,8 +169,9 @@ class Stage:
         if self.snapshots:
             ends = run.track("snapshots", Snapshots([*slots, Slot(1, draws=True)], self.snapshots))
         before = None if self.before is None else run.track("before", self.before)
+        way = None if self.way is None else run.track("way", self.way)
         watch = Watch(trainer, data, every=recipe.evaluate_every, probe=recipe.probe)
-        subset = recipe.program(trainer, data, watch, self.weights, ends, before)
+        subset = recipe.program(trainer, data, watch, self.weights, ends, before, way)
         settle(trainer, data, watch, subset, len(slots))
         then = self.then
         found = {} if then is None else run.once("found", lambda: then(trainer, ends))
@@ -220,6 +227,7 @@ class Stages:
         with Run(place, config, seed=seed, world=outer.world, **options) as run:
             run.listener, run.stopping = self.listener(title), outer.stopping
             if run.results is not None and place is not None:
+                lay_out(stage.recipe, stage.model, stage.data.train)  # what reads it later rounds as after the training
                 result = recall(place, run, stage.model, stage.data)
                 found, costs = outer.world.broadcast(read_back(place) if outer.world.first else ({}, {}))
             else:
