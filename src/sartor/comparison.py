@@ -36,6 +36,7 @@ from sartor.recipes.forecast import (
     forecast,
     mask_counts,
     match_cost,
+    nearest_length,
     selector_arithmetic,
     unknown_cost,
 )
@@ -152,6 +153,8 @@ class Forecaster:
 
     def matched(self, recipe: Recipe, target: float) -> Recipe:
         """Return the recipe with the length that brings it nearest to `target` FLOPs."""
+        if isinstance(recipe, Rounds):
+            return nearest_length(recipe, lambda other: self(other).flops, target)
         n = training_size(self.splits, recipe)
         held = len(self.splits.train) - n
         choosing = self.choosing(recipe)
@@ -238,6 +241,7 @@ def fit_fresh(
     threads: int = 1,
     labels: dict[str, Any],
     workers: int = 0,
+    shared: Path | None = None,
     listener: Callable[[nn.Module, dict[str, Any]], None] | None = None,
 ) -> Result:
     """Train a fresh network in a folder (or read it back); a listener hears every line, with the network."""
@@ -254,6 +258,7 @@ def fit_fresh(
         labels=labels,
         stopping=stopped,
         workers=workers,
+        shared=shared,
         listener=None if listener is None else functools.partial(listener, network),
     )
 

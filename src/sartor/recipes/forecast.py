@@ -238,8 +238,20 @@ def match_cost(
     if recipe.bounded:
         raise unknown_cost(recipe)
 
+    def cost(other: Recipe) -> float:
+        return forecast(other, n, flops, counts, choosing=choosing, held=held).flops
+
+    return nearest_length(recipe, cost, target)
+
+
+def nearest_length(recipe: Recipe, cost_of: Callable[[Recipe], float], target: float) -> Recipe:
+    """Return the recipe with the length (`recipe.lengthened`) that brings its cost nearest to `target`.
+
+    Raises: ConfigError: when even the shortest run costs more than twice the target.
+    """
+
     def cost(length: int) -> float:
-        return forecast(recipe.lengthened(length), n, flops, counts, choosing=choosing, held=held).flops
+        return cost_of(recipe.lengthened(length))
 
     low = high = recipe.fewest_epochs
     if cost(low) > 2 * target:

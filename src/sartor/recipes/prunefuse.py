@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -136,6 +136,10 @@ class PruneFuse(Rounds):
             "dynamic": (self.dynamic > 0, ("dynamic_epochs",)),
         }
         check_effects(self, without)
+
+    def lengthened(self, length: int) -> Self:
+        """Return the same recipe with targets of so many epochs; what chooses is trained as long as before."""
+        return self.with_options(target_epochs=length)
 
     @property
     def uses_selector(self) -> bool:
