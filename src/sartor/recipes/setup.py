@@ -236,6 +236,15 @@ def begin_masks(
     return masks
 
 
+def lay_out(recipe: Recipe, model: nn.Module, data: Data) -> bool:
+    """Lay a network out in memory as it is trained; return whether that is channels last. Sums round accordingly."""
+    inputs = data.train.inputs
+    channels_last = recipe.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return channels_last
+
+
 def prepare_trainer(
     recipe: Recipe,
     run: Run,
@@ -251,10 +260,7 @@ def prepare_trainer(
 
     `masks` are those of the model that are given already, where no pruner makes them; `teacher` is who teaches it.
     """
-    inputs = data.train.inputs
-    channels_last = recipe.channels_last and isinstance(inputs, Tensor) and inputs.ndim == 4
-    if channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last = lay_out(recipe, model, data)
     example = data.train.gather(data.train.rows[:1], device=device)
     flops = count_flops(model, example)
     gaining = gains(model, flops)

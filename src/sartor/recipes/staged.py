@@ -20,7 +20,7 @@ from sartor.prune.masks import Masks
 from sartor.recipes.outcome import Result, Watch, conclude, recall
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.settling import settle
-from sartor.recipes.setup import Data, Setting, prepare_trainer
+from sartor.recipes.setup import Data, Setting, lay_out, prepare_trainer
 from sartor.recipes.sharing import alone, key_of
 from sartor.recipes.state import Coreset, all_of
 from sartor.recipes.supplies import Snapshots
@@ -229,6 +229,7 @@ class Stages:
         with turn, Run(place, config, seed=seed, save_every=setting.save_every, world=outer.world) as run:
             run.listener, run.stopping = self.listener(title), outer.stopping
             if run.results is not None and place is not None:
+                lay_out(stage.recipe, stage.model, stage.data)
                 result = recall(place, run, stage.model, stage.data)
                 found, costs = outer.world.broadcast(read_back(place) if outer.world.first else ({}, {}))
             else:

@@ -82,12 +82,10 @@ class ComplementStudy(LabelStudy):
                 curves = [curve_of(results, where) for where in wheres]
                 title = f"initial rate {rate:g}, noise {noise:g}"
                 panels.append(Panel(title, "epochs of the target", "test accuracy (%)", curves))
-        verdict: list[str] = []
-        for column, what in (("minus scratch", "at the same rate"), ("minus best scratch", "at its best rate here")):
-            others = [row for row in rows if row["beginning"] != SCRATCH]
-            verdict += verdict_on(
-                others, column, f"Another beginning minus scratch {what}", ("beginning", "rate", "noise")
-            )
+        others = [row for row in rows if row["beginning"] != SCRATCH]
+        what, told = "Another beginning minus scratch at", ("beginning", "rate", "noise")
+        verdict = verdict_on(others, "minus scratch", f"{what} the same rate", told)
+        verdict += verdict_on(others, "minus best scratch", f"{what} its best rate here", told)
         table = Table(f"What the target begins from, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
 

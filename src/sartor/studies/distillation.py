@@ -48,30 +48,31 @@ class DistillationStudy(LabelStudy):
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield no distillation, then each teacher at every weight and temperature."""
         yield NOBODY, self.prunefuse(kd=False, fusion=self.fusion)
-        for teacher, weight, temperature in itertools.product(KD_TEACHERS, self.weights, self.temperatures):
-            options: dict[str, Any] = {"kd_weight": weight, "temperature": temperature, "kd_teacher": teacher}
-            options |= {"ema_decay": self.ema_decay} if teacher == "ema" else {}
-            recipe = self.prunefuse(fusion=self.fusion, **options)
-            yield {"teacher": teacher, "lambda": weight, "temperature": temperature}, recipe
+        for teacher in KD_TEACHERS:
+            more: dict[str, Any] = {"ema_decay": self.ema_decay} if teacher == "ema" else {}
+            for weight, temperature in itertools.product(self.weights_of(teacher), self.temperatures):
+                options = {"kd_teacher": teacher, "kd_weight": weight, "temperature": temperature, **more}
+                recipe = self.prunefuse(fusion=self.fusion, **options)
+                yield {"teacher": teacher, "lambda": weight, "temperature": temperature}, recipe
+
+    def weights_of(self, teacher: str) -> list[float]:
+        """List the weights of the labels: not 0 beside its own average, for such a target would see no label at all."""
+        return [weight for weight in self.weights if teacher != "ema" or weight > 0]
 
     def tables(self, results: Sequence[Row]) -> Findings:
         """Tell accuracies and differences to no distillation."""
         rows: list[dict[str, Value]] = []
         panels: list[Panel] = []
         for noise in self.noise:
-            alone = points(results, noise=noise, **NOBODY)
-            rows.append(row_of(results, {"noise": noise, **NOBODY}, {}))
+            rows.append(row_of(results, {"noise": noise, **NOBODY}))
             for teacher in KD_TEACHERS:
-                series = []
+                weights, series = self.weights_of(teacher), []
                 for number, temperature in enumerate(self.temperatures):
-                    settings = (
-                        {"teacher": teacher, "lambda": weight, "temperature": temperature} for weight in self.weights
-                    )
-                    here = [row_of(results, {"noise": noise, **setting}, alone) for setting in settings]
-                    rows += here
+                    where = {"noise": noise, "teacher": teacher, "temperature": temperature}
+                    here = [row_of(results, {**where, "lambda": weight}) for weight in weights]
                     series.append(marks(f"temperature {temperature:g}", here, "minus none", shift=0.1 * (number - 1)))
-                names = [f"{weight:g}" for weight in self.weights]
-                title = f"teacher: {teacher}, noise {noise:g}"
+                    rows += here
+                title, names = f"teacher: {teacher}, noise {noise:g}", [f"{weight:g}" for weight in weights]
                 panels.append(Panel(title, "lambda", "minus none (points)", series, names=names, level=0.0))
         told = ("teacher", "lambda", "temperature", "noise")
         verdict = verdict_on(rows, "minus none", "Distillation minus none", told)
@@ -79,13 +80,14 @@ class DistillationStudy(LabelStudy):
         return Findings([table], verdict, [Chart("figure", panels)])
 
 
-def row_of(results: Sequence[Row], where: Mapping[str, Any], alone: Mapping[int, float]) -> dict[str, Value]:
-    """Return the row of one setting; `alone` are the accuracies of targets that nobody teaches."""
-    mine = points(results, **where)
+def row_of(results: Sequence[Row], where: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the row of one setting."""
+    mine, alone = points(results, **where), points(results, noise=where["noise"], **NOBODY)
+    taught = where["teacher"] != NOBODY["teacher"]
     return {
-        **where,
+        **{name: where[name] for name in ("noise", *NOBODY)},
         "selector": mean_of(selectors(results, **where)),
         "accuracy": mean_of(mine),
         "FLOPs": average(results, "flops", **where),
-        "minus none": Effect(paired_difference(mine, alone)),
+        "minus none": Effect(paired_difference(mine, alone) if taught else None),
     }

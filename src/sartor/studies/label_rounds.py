@@ -14,7 +14,7 @@ from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.rounds import Rounds
 from sartor.report.charts import Series, series_of
 from sartor.report.statistics import Interval
-from sartor.studies.findings import Effect, Value, summed
+from sartor.studies.findings import Effect, Value, shown, summed
 from sartor.studies.trainings import RecipeStudy, Row, by_seed
 
 RARELY = 10**6
@@ -94,7 +94,7 @@ def verdict_on(rows: Iterable[Mapping[str, Value]], column: str, what: str, name
     for row in rows:
         value = row[column]
         if isinstance(value, Effect) and value.interval is not None:
-            found[", ".join(f"{name} {row[name]}" for name in names)] = value.interval
+            found[", ".join(f"{name} {shown(row[name])}" for name in names)] = value.interval
     return summed(what, found)
 
 

@@ -24,7 +24,10 @@ PLANS = {
     "odd": {"t_sync": 2, "sync_phase": 1},
 }
 """Rounds that are synchronised: all but the first; 2, 4, ... as Algorithm 1 says; 1, 3, ... as Table 3 has it."""
-NEVER = {"rounds": "none", "length": None}
+SYNCED, CONTROL = "synchronised", "none at its cost"
+NEVER = {"rounds": "none", "length": None, "arm": "none"}
+MINUS = ("minus none", f"minus {CONTROL}")
+"""The differences that are told, to targets that are trained for as many epochs and to those that cost as much."""
 
 
 @STUDIES.register("sync")
@@ -52,13 +55,12 @@ class SynchronisationStudy(LabelStudy):
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield none, then each plan at each length, and none with a target that makes its cost as high."""
         plain = self.prunefuse()
-        yield {**NEVER, "arm": "none"}, plain
-        for factors in self.plans():
-            recipe = self.prunefuse(
-                **PLANS[factors["rounds"]], sync_epochs=max(1, round(factors["length"] * self.epochs))
-            )
-            yield {**factors, "arm": "synchronised"}, recipe
-            yield {**factors, "arm": "none at its cost"}, self.matched(plain, recipe)
+        yield NEVER, plain
+        for plan in self.plans():
+            epochs = max(1, round(plan["length"] * self.epochs))
+            recipe = self.prunefuse(**PLANS[plan["rounds"]], sync_epochs=epochs)
+            yield {**plan, "arm": SYNCED}, recipe
+            yield {**plan, "arm": CONTROL}, self.matched(plain, recipe)
 
     def plans(self) -> list[dict[str, Any]]:
         """List which rounds are synchronised, for how long."""
@@ -69,23 +71,15 @@ class SynchronisationStudy(LabelStudy):
         rows: list[dict[str, Value]] = []
         panels: list[Panel] = []
         for noise in self.noise:
-            rows.append(row_of(results, {"noise": noise, **NEVER, "arm": "none"}))
-            wheres = [{"noise": noise, **factors} for factors in self.plans()]
-            synced = [row_of(results, {**where, "arm": "synchronised"}) for where in wheres]
-            rows += [
-                row
-                for where, row in zip(wheres, synced)
-                for row in (row, row_of(results, {**where, "arm": "none at its cost"}))
-            ]
-            series = [
-                marks(name, synced, name, shift=0.1 * i)
-                for i, name in enumerate(("minus none", "minus none at its cost"))
-            ]
-            names = [f"{row['rounds']}, {row['length']:g}" for row in wheres]
+            rows.append(row_of(results, {"noise": noise, **NEVER}))
+            wheres = [{"noise": noise, **plan} for plan in self.plans()]
+            synced = [row_of(results, {**where, "arm": SYNCED}) for where in wheres]
+            rows += [*synced, *(row_of(results, {**where, "arm": CONTROL}) for where in wheres)]
+            series = [marks(name, synced, name, shift=0.1 * number) for number, name in enumerate(MINUS)]
+            names = [f"{where['rounds']}, {where['length']:g}" for where in wheres]
             panels.append(Panel(f"noise {noise:g}", "rounds, length", "points", series, names=names, level=0.0))
         told = ("rounds", "length", "noise")
-        verdict = verdict_on(rows, "minus none", "Synchronisation minus none", told)
-        verdict += verdict_on(rows, "minus none at its cost", "Synchronisation minus none at the same cost", told)
+        verdict = [line for name in MINUS for line in verdict_on(rows, name, f"Synchronisation {name}", told)]
         table = Table(f"Synchronisation, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
 
@@ -93,17 +87,14 @@ class SynchronisationStudy(LabelStudy):
 def row_of(results: Sequence[Row], where: Mapping[str, Any]) -> dict[str, Value]:
     """Return the row of one arm; differences are of the synchronised ones."""
     mine = points(results, **where)
-    rivals = {"minus none": {"noise": where["noise"], **NEVER, "arm": "none"}}
-    rivals["minus none at its cost"] = {**where, "arm": "none at its cost"}
-    synced = where["arm"] == "synchronised"
+    rivals = ({"noise": where["noise"], **NEVER}, {**where, "arm": CONTROL})
+    gains = (paired_difference(mine, points(results, **rival)) for rival in rivals)
+    synced = where["arm"] == SYNCED
     return {
         **where,
         "selector": mean_of(selectors(results, **where)),
         "accuracy": mean_of(mine),
         "FLOPs": average(results, "flops", **where),
         "paper's cost": average(results, "paper_cost", **where),
-        **{
-            name: Effect(paired_difference(mine, points(results, **rival)) if synced else None)
-            for name, rival in rivals.items()
-        },
+        **{name: Effect(gain if synced else None) for name, gain in zip(MINUS, gains, strict=True)},
     }
