@@ -41,7 +41,7 @@ from sartor.recipes.forecast import (
     unknown_cost,
 )
 from sartor.recipes.forecast_drophot import forecast_drophot
-from sartor.recipes.forecast_rounds import forecast_rounds
+from sartor.recipes.forecast_rounds import Networks, forecast_rounds
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.rounds import Rounds
@@ -132,12 +132,16 @@ class Forecaster:
         """Return how to count the selector's own arithmetic."""
         return selector_arithmetic(recipe, self.model, self.splits.train)
 
+    def networks(self, recipe: Rounds) -> Networks:
+        """Count the networks of a recipe that asks for labels."""
+        return Networks.of(recipe, self.model, self.splits.train)
+
     def __call__(self, recipe: Recipe) -> Forecast:
         """Forecast a recipe."""
         n = training_size(self.splits, recipe)
         held = len(self.splits.train) - n
         if isinstance(recipe, Rounds):
-            return forecast_rounds(recipe, self.model, self.splits.train, n, held)
+            return forecast_rounds(recipe, self.networks(recipe), n, held)
         if isinstance(recipe, DropHotOptions):
             return forecast_drophot(recipe, self.model, self.splits.train, n, held)
         parameters = sum(p.numel() for p in self.model.parameters())
@@ -153,10 +157,11 @@ class Forecaster:
 
     def matched(self, recipe: Recipe, target: float) -> Recipe:
         """Return the recipe with the length that brings it nearest to `target` FLOPs."""
-        if isinstance(recipe, Rounds):
-            return nearest_length(recipe, lambda other: self(other).flops, target)
         n = training_size(self.splits, recipe)
         held = len(self.splits.train) - n
+        if isinstance(recipe, Rounds):
+            networks = self.networks(recipe)
+            return nearest_length(recipe, lambda other: forecast_rounds(other, networks, n, held).flops, target)
         choosing = self.choosing(recipe)
         return match_cost(recipe, n, self.flops, self.counts(recipe), target, choosing=choosing, held=held)
 

