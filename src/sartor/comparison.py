@@ -37,12 +37,13 @@ from sartor.recipes.forecast import (
     forecast,
     mask_counts,
     match_cost,
+    nearest_length,
     selector_arithmetic,
     unknown_cost,
 )
 from sartor.recipes.forecast_by_proxy import forecast_by_proxy
 from sartor.recipes.forecast_drophot import forecast_drophot
-from sartor.recipes.forecast_rounds import forecast_rounds
+from sartor.recipes.forecast_rounds import Networks, forecast_rounds
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.rounds import Rounds
@@ -133,12 +134,16 @@ class Forecaster:
         """Return how to count the selector's own arithmetic."""
         return selector_arithmetic(recipe, self.model, self.splits.train)
 
+    def networks(self, recipe: Rounds) -> Networks:
+        """Count the networks of a recipe that asks for labels."""
+        return Networks.of(recipe, self.model, self.splits.train)
+
     def __call__(self, recipe: Recipe) -> Forecast:
         """Forecast a recipe."""
         n = training_size(self.splits, recipe)
         held = len(self.splits.train) - n
         if isinstance(recipe, Rounds):
-            return forecast_rounds(recipe, self.model, self.splits.train, n, held)
+            return forecast_rounds(recipe, self.networks(recipe), n, held)
         if isinstance(recipe, ByProxy):
             return forecast_by_proxy(recipe, self.model, self.splits.train, n, held)
         if isinstance(recipe, DropHotOptions):
@@ -158,6 +163,9 @@ class Forecaster:
         """Return the recipe with the length that brings it nearest to `target` FLOPs."""
         n = training_size(self.splits, recipe)
         held = len(self.splits.train) - n
+        if isinstance(recipe, Rounds):
+            networks = self.networks(recipe)
+            return nearest_length(recipe, lambda other: forecast_rounds(other, networks, n, held).flops, target)
         choosing = self.choosing(recipe)
         return match_cost(recipe, n, self.flops, self.counts(recipe), target, choosing=choosing, held=held)
 
@@ -242,6 +250,7 @@ def fit_fresh(
     threads: int = 1,
     labels: dict[str, Any],
     workers: int = 0,
+    shared: Path | None = None,
     listener: Callable[[nn.Module, dict[str, Any]], None] | None = None,
 ) -> Result:
     """Train a fresh network in a folder (or read it back); a listener hears every line, with the network."""
@@ -258,6 +267,7 @@ def fit_fresh(
         labels=labels,
         stopping=stopped,
         workers=workers,
+        shared=shared,
         listener=None if listener is None else functools.partial(listener, network),
     )
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -93,7 +91,7 @@ class DropHot(DropHotOptions):
         """Carry out a training that other runs may share; in eval mode, where that defect is on and it is `tracked`."""
         place = None
         if self.shared is not None:
-            place = Path(self.shared) / f"{stage.title}-{key_of(stage)}"
+            place = Path(self.shared) / stage.key
         if not tracked or "batchnorm" not in self.defects:
             return stages.carry_out(stage, place)
         with held_at_rest(stage.model):
@@ -213,9 +211,3 @@ class DropHot(DropHotOptions):
             "full_epoch_flops": 3 * count_flops(setting.model, pool.gather(pool.rows[:1])).forward * len(pool),
         }
         return replace(conclude_stages(setting, stages.ledger, last, subset, more), history=history)
-
-
-def key_of(stage: Stage) -> str:
-    """Name a training by all that decides what comes of it."""
-    config = json.dumps(stage.configuration(), sort_keys=True)
-    return hashlib.sha256(config.encode()).hexdigest()[:16]

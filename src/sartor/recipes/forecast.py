@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -219,6 +219,9 @@ def forecast(
     )
 
 
+R = TypeVar("R", bound="Recipe")
+
+
 def match_cost(
     recipe: Recipe,
     n: int,
@@ -238,8 +241,20 @@ def match_cost(
     if recipe.bounded:
         raise unknown_cost(recipe)
 
+    def cost(other: Recipe) -> float:
+        return forecast(other, n, flops, counts, choosing=choosing, held=held).flops
+
+    return nearest_length(recipe, cost, target)
+
+
+def nearest_length(recipe: R, cost_of: Callable[[R], float], target: float) -> R:
+    """Return the recipe with the length (`recipe.lengthened`) that brings its cost nearest to `target`.
+
+    Raises: ConfigError: when even the shortest run costs more than twice the target.
+    """
+
     def cost(length: int) -> float:
-        return forecast(recipe.lengthened(length), n, flops, counts, choosing=choosing, held=held).flops
+        return cost_of(recipe.lengthened(length))
 
     low = high = recipe.fewest_epochs
     if cost(low) > 2 * target:

@@ -8,9 +8,9 @@ from torch import nn
 
 from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
-from sartor.recipes.forecast import Forecast, Price, Tally, selector_arithmetic
+from sartor.recipes.forecast import Choosing, Forecast, Price, Tally, selector_arithmetic
 from sartor.recipes.masking import PURPOSE as SCORING
-from sartor.recipes.rounds import Planned, Round, Rounds
+from sartor.recipes.rounds import Planned, Prices, Round, Rounds
 from sartor.recipes.supplies import looks_of
 from sartor.teacher import PURPOSE
 
@@ -44,24 +44,37 @@ class Adding:
         self.tally.charge_looks(looks, price, [left * planned.forward] * looks.earlier, left)
 
 
-def forecast_rounds(recipe: Rounds, model: nn.Module, pool: Pool, n: int, held: int) -> Forecast:
-    """Add up what a recipe does on a pool of n samples and `held` held-out ones, of which `pool` has some.
+@dataclass(frozen=True)
+class Networks:
+    """What the networks of a recipe cost, however long they are trained; `parameters` are the target's."""
+
+    prices: Prices
+    choosing: Choosing
+    parameters: int
+
+    @classmethod
+    def of(cls, recipe: Rounds, model: nn.Module, pool: Pool) -> Networks:
+        """Count them, with some samples of a pool."""
+        choosing = selector_arithmetic(recipe, recipe.selector_network(model, pool), pool)
+        return cls(recipe.prices(model, pool), choosing, sum(parameter.numel() for parameter in model.parameters()))
+
+
+def forecast_rounds(recipe: Rounds, networks: Networks, n: int, held: int) -> Forecast:
+    """Add up what a recipe does on a pool of n samples and `held` held-out ones.
 
     Equals the ledger of the run, if the channels that leave are as many in each draw as in this network.
     """
-    adding = Adding(recipe, n, held, Tally())
-    prices, last = recipe.prices(model, pool), None
-    choosing = selector_arithmetic(recipe, recipe.selector_network(model, pool), pool)
+    adding, last = Adding(recipe, n, held, Tally()), None
     agenda = recipe.agenda(n)
     for now in agenda:
-        for planned in recipe.planned(now, prices):
+        for planned in recipe.planned(now, networks.prices):
             adding.train(now, planned)
             if planned.asks:
                 adding.ask(now, planned)
-                adding.tally.charge("select", choosing(n - now.size, now.asked))
+                adding.tally.charge("select", networks.choosing(n - now.size, now.asked))
             last = planned
     assert last is not None
-    tally, parameters = adding.tally, sum(parameter.numel() for parameter in model.parameters())
+    tally = adding.tally
     return Forecast(
         n=n,
         k=agenda[-1].size,
@@ -71,7 +84,7 @@ def forecast_rounds(recipe: Rounds, model: nn.Module, pool: Pool, n: int, held: 
         scanned=tally.scanned,
         selections=sum(now.asked > 0 for now in agenda),
         moves=0,
-        parameters=parameters,
-        kept_weights=parameters,
+        parameters=networks.parameters,
+        kept_weights=networks.parameters,
         flops_by_purpose=tally.flops,
     )

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -68,6 +68,10 @@ class PruneFuse(Rounds, FusedTarget):
             check_range("dynamic_epochs", self.dynamic_epochs, self.dynamic, self.length - 1)
             if self.schedule == "one-cycle":
                 raise ConfigError("dynamic goes by epochs, one-cycle by steps; use another schedule, or dynamic 0.")
+
+    def lengthened(self, length: int) -> Self:
+        """Return the same recipe with targets of so many epochs; what chooses is trained as long as before."""
+        return self.with_options(target_epochs=length)
 
     @property
     def fuses(self) -> bool:

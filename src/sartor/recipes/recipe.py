@@ -234,6 +234,7 @@ class Recipe(ABC):
         listener: Callable[[dict[str, Any]], None] | None = None,
         stopping: Callable[[], bool] | None = None,
         workers: int = 0,
+        shared: Path | None = None,
     ) -> Result:
         """Train `model` in place and return what came of it.
 
@@ -242,7 +243,8 @@ class Recipe(ABC):
         interrupted one stopped, bit for bit. `augment` is what `augment="auto"` means; `labels` are written into the
         results as they are; `listener` is called with every line of the metrics, and where a run goes on first with one
         of the kind "continued"; when `stopping` says so, the run saves and stops as after a signal. `workers` processes
-        read streamed data ahead; their number changes nothing.
+        read streamed data ahead; their number changes nothing. A recipe of several trainings keeps them in `shared`,
+        where runs that have the same one make it once; each is charged for it.
         Processes that torchrun started train it together (docs/two-processes.md); the first one calls the listener.
         Raises: SartorError: for data, options or a folder that do not fit; Stopped: after a signal.
         """
@@ -261,6 +263,7 @@ class Recipe(ABC):
                 listener=listener,
                 stopping=stopping,
                 workers=workers,
+                shared=shared,
             )
 
     def fit_data(
@@ -276,6 +279,7 @@ class Recipe(ABC):
         listener: Callable[[dict[str, Any]], None] | None = None,
         stopping: Callable[[], bool] | None = None,
         workers: int = 0,
+        shared: Path | None = None,
         identity: Data | None = None,
     ) -> Result:
         """Do what `fit` does, with data that are prepared.
@@ -307,7 +311,7 @@ class Recipe(ABC):
                 "command": "",
             }
             known |= labels or {}
-            return self.carry_out(Setting(run, model, data, chosen, workers, save_every, known, beginning))
+            return self.carry_out(Setting(run, model, data, chosen, workers, save_every, known, beginning, shared))
 
     def carry_out(self, setting: Setting) -> Result:
         """Do all that the recipe is, in a run that has begun, and conclude it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,7 +63,8 @@ class Data:
 class Setting:
     """In what a recipe is carried out: the run, the user's network, the data, and where the work is done.
 
-    `labels` are written into the results as they are; `beginning` is the digest of the network's first weights.
+    `labels` are written into the results as they are; `beginning` is the digest of the network's first weights;
+    `shared` is the folder of trainings that are also those of other runs.
     """
 
     run: Run
@@ -73,6 +75,7 @@ class Setting:
     save_every: float
     labels: dict[str, Any]
     beginning: str
+    shared: Path | None = None
 
 
 def prepare_data(recipe: Recipe, train: object, test: object | None, augment: Augment | None = None) -> Data:

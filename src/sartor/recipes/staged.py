@@ -6,6 +6,7 @@ So a program that is a plain sequence of trainings goes on, when it is started a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -20,6 +21,7 @@ from sartor.recipes.outcome import Result, Watch, conclude, recall
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.settling import settle
 from sartor.recipes.setup import Data, Setting, lay_out, prepare_trainer
+from sartor.recipes.sharing import alone, key_of
 from sartor.recipes.state import Coreset, all_of
 from sartor.recipes.supplies import Snapshots
 from sartor.recipes.timetable import Slot, count_steps, everything, fixed_steps
@@ -156,6 +158,11 @@ class Stage:
             config |= {"teacher": self.teacher.described()}
         return config
 
+    @property
+    def key(self) -> str:
+        """The name of a folder that runs with this very training share."""
+        return key_of(self.configuration())
+
     def begin(self, run: Run, setting: Setting) -> tuple[Result, dict[str, Any], Costs]:
         """Train from where the run stands; return what came of it, what `then` found, and the costs."""
         recipe, data = self.recipe, self.data
@@ -214,17 +221,20 @@ class Stages:
     def carry_out(self, stage: Stage, place: Path | None = None) -> Outcome:
         """Train a stage, go on with it, or read it back where it is finished; in its folder, or in `place` if given.
 
+        Where the setting has a folder of shared trainings, it is one of these, made by one process at a time.
         Raises: Stopped: after a signal. ResumeError: where its folder holds another training.
         """
         setting, outer = self.setting, self.setting.run
         outer.pause()
         title = f"{len(self.done) + 1:02d}-{stage.title}"
-        if place is None and outer.place is not None:
-            place = outer.place / STAGES / title
         stage.recipe.check_batches(stage.model.to(setting.device), len(stage.data.train), outer.world.size)
         config, seed = stage.configuration(), stage.recipe.seed
+        shared = None if place is not None or setting.shared is None else setting.shared / key_of(config)
+        if place is None and outer.place is not None:
+            place = outer.place / STAGES / title
+        place, turn = (place, nullcontext()) if shared is None else (shared, alone(shared, outer))
         options: dict[str, Any] = {"save_every": setting.save_every, "defaults": stage.recipe.defaults()}
-        with Run(place, config, seed=seed, world=outer.world, **options) as run:
+        with turn, Run(place, config, seed=seed, world=outer.world, **options) as run:
             run.listener, run.stopping = self.listener(title), outer.stopping
             if run.results is not None and place is not None:
                 lay_out(stage.recipe, stage.model, stage.data.train)  # what reads it later rounds as after the training

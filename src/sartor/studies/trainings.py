@@ -26,8 +26,8 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingStudy(GridStudy):
-    """What studies of trainings have in common; the defaults are for digits, a small and quick setting."""
+class RecipeStudy(GridStudy):
+    """What studies of recipes have in common; the defaults are for digits, a small and quick setting."""
 
     data: str = "digits"
     """Data set (sartor list datasets), such as few(of=fashion-mnist, samples=10000), or a folder or file."""
@@ -37,18 +37,14 @@ class TrainingStudy(GridStudy):
     """Network, with options: cnn(width=16)."""
     seeds: int = 5
     """Number of seeds, 0, 1, ..."""
-    noise: tuple[float, ...] = (0.0, 0.2)
+    noise: tuple[float, ...] = (0.0,)
     """Shares of training labels made wrong."""
     epochs: int = 40
     """Epochs T of every run at equal epochs."""
-    every: int = 5
-    """Epochs between two selections, R."""
     batch_size: int = 32
     """Samples in a mini-batch."""
     lr: float = 0.05
     """Initial learning rate."""
-    pruner: str = "rigl(every=10)"
-    """What prunes."""
 
     def check(self) -> None:
         """Raise ConfigError for what no study can be made of; every recipe is made once."""
@@ -74,14 +70,14 @@ class TrainingStudy(GridStudy):
         """List every recipe, at every noise level and seed."""
         return list(cells_of(self))
 
-    def base(self, **options: Any) -> SWaST:
-        """Make SWaST with the study's common options, evaluated at its end only."""
-        common = {name: getattr(self, name) for name in ("epochs", "every", "batch_size", "lr", "pruner")}
-        return SWaST(**{**common, "probe": 0, "evaluate_every": 10**6, **options})
-
     def forecaster(self, model: str | None = None) -> Forecaster:
         """Return what forecasts recipes on the study's data and network."""
         return forecaster_of(self.data, self.place, model or self.model)
+
+    @property
+    def shared(self) -> Path | None:
+        """The folder of trainings that several runs share; None where each keeps its own."""
+        return None
 
     @property
     def place(self) -> str | None:
@@ -101,11 +97,28 @@ class TrainingStudy(GridStudy):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingStudy(RecipeStudy):
+    """What studies of SWaST and its controls have in common."""
+
+    noise: tuple[float, ...] = (0.0, 0.2)
+    """Shares of training labels made wrong."""
+    every: int = 5
+    """Epochs between two selections, R."""
+    pruner: str = "rigl(every=10)"
+    """What prunes."""
+
+    def base(self, **options: Any) -> SWaST:
+        """Make SWaST with the study's common options, evaluated at its end only."""
+        common = {name: getattr(self, name) for name in ("epochs", "every", "batch_size", "lr", "pruner")}
+        return SWaST(**{**common, "probe": 0, "evaluate_every": 10**6, **options})
+
+
 @dataclass(frozen=True)
 class Cell:
     """One training of a study; `factors` say by name what varies."""
 
-    study: TrainingStudy
+    study: RecipeStudy
     factors: tuple[tuple[str, Any], ...]
     recipe: Recipe
 
@@ -132,13 +145,14 @@ class Cell:
     def run(self) -> dict[str, Any]:
         """Train (or read it back) and return what varies and what came of it."""
         study, labels = self.study, {"arm": self.name, "data": self.study.data, "model": self.model}
-        result = fit_fresh(self.recipe, study.data, study.place, self.model, self.folder, labels=labels)
-        where = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
-        return where | {name: result.results[name] for name in KEPT} | study.told(result)
+        where = (study.data, study.place, self.model, self.folder)
+        result = fit_fresh(self.recipe, *where, labels=labels, shared=study.shared)
+        factors = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
+        return factors | {name: result.results[name] for name in KEPT} | study.told(result)
 
 
 @functools.lru_cache(maxsize=2)
-def cells_of(study: TrainingStudy) -> tuple[Cell, ...]:
+def cells_of(study: RecipeStudy) -> tuple[Cell, ...]:
     """List a study's trainings, once: those at equal cost are forecast at many lengths."""
     return tuple(
         Cell(study, tuple(factors.items()), recipe.with_options(noise=noise, seed=seed))
