@@ -177,18 +177,18 @@ class Place:
         return row | {"D_fresh - D_selector": Effect(self.nearer())}
 
     def terms(self) -> dict[str, Value]:
-        """Return a row of the bound's terms; `delta when chosen` is that before any network learnt the new labels."""
+        """Return a row of the bound's terms; `excess when chosen` is that before any network learnt the new labels."""
         row = self.where() | {title: self.mean(name) for name, title in TERMS.items()}
         chosen = mean_of(self.of("chosen"))
         row["right / left"] = self.mean("bound") / max(self.mean("gap"), 1e-12)
-        return row | {"delta when chosen": None if chosen is None else chosen.mean}
+        return row | {"excess when chosen": None if chosen is None else chosen.mean}
 
     def against_random(self) -> dict[str, Value]:
         """Return a row of differences to the random acquisition."""
         row = self.where() | {"target": Effect(self.minus_random("target"))}
         for name, title in {"gap": TERMS["gap"], "bound": TERMS["bound"], "delta": TERMS["delta"]}.items():
             row[title] = Effect(self.minus_random(name), 3)
-        return row | {"delta when chosen": Effect(self.minus_random("chosen"), 3)}
+        return row | {"excess when chosen": Effect(self.minus_random("chosen"), 3)}
 
 
 def verdict(places: Sequence[Place]) -> list[str]:
@@ -204,7 +204,7 @@ def verdict(places: Sequence[Place]) -> list[str]:
     )
     for acquisition in dict.fromkeys(place.acquisition for place in places if place.acquisition != RANDOM):
         here = [place for place in places if place.acquisition == acquisition]
-        for name, title in (("target", "Accuracy of the target"), ("chosen", "Delta when chosen")):
+        for name, title in (("target", "Accuracy of the target"), ("chosen", "Excess when chosen")):
             sentences.append(tally(f"{title}, {acquisition} minus random", [p.minus_random(name) for p in here]))
         sentences += [explained(acquisition, here, name) for name in ("bound", "gap")]
     return sentences
