@@ -83,6 +83,8 @@ class ProxyRankingStudy(GridStudy):
             lacking = sorted(SELECTORS.build(spec).needs - SUPPLIED)
             if lacking:
                 raise ConfigError(f"{spec} needs {', '.join(lacking)}, which this study does not bring; leave it out.")
+        for spec in (self.model, *self.proxies):
+            MODELS[parse(spec)[0]]
         self.recipe(self.labels[0], 0)
 
     def recipe(self, labels: float, seed: int) -> Dense:

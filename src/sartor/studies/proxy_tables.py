@@ -16,6 +16,7 @@ from sartor.studies.trainings import mean_of
 
 DENSE, MEASURE = "dense", "another dense draw"
 """The network out of which others are cut, and the one whose ranking all are held against."""
+RANKS = {"spearman": "Spearman's rho", "kendall": "Kendall's tau"}
 ALIKE = 1.25
 """Parameters of two networks of about equal size differ by this factor at most."""
 Row = Mapping[str, Any]
@@ -72,28 +73,28 @@ class Share:
         known = [name for name in others if alike(self.parameters(name), wanted)]
         return min(known, key=lambda name: abs(self.parameters(name) - wanted), default=None)
 
-    def minus(self, network: str, other: str | None, acquisition: str, name: str) -> Interval | None:
-        """Return by how much a network agrees more with the measure than another one does, paired by seed."""
-        if other is None or other == network:
-            return None
-        return paired_difference(*(self.agreement(one, acquisition, name) for one in (network, other)))
+    def minus(self, network: str, other: str, acquisition: str, name: str) -> Interval | None:
+        """Return by how much more a network agrees with the measure than another one does, paired by seed."""
+        return paired_difference(*(scaled(name, self.agreement(one, acquisition, name)) for one in (network, other)))
 
-    def row(self, network: str, acquisition: str, tops: Sequence[float]) -> dict[str, Value]:
-        """Return a row of the table."""
-        row: dict[str, Value] = {"labels": self.labels, "acquisition": acquisition, "network": network}
-        row |= {"parameters": self.parameters(network)}
+    def row(self, network: str, acquisition: str, measures: Mapping[str, str]) -> dict[str, Value]:
+        """Return how a network agrees with the measure; a pruned one also by Spearman's rho with its own dense draw."""
+        row = self.where(network, acquisition) | {"parameters": self.parameters(network)}
         row["accuracy"] = mean_of(self.numbers(network, lambda found: 100 * found["accuracy"]))
-        for name, title in (("spearman", "Spearman's rho"), ("kendall", "Kendall's tau")):
-            row[title] = mean_of(self.agreement(network, acquisition, name))
-        for top in tops:
-            shares = self.agreement(network, acquisition, overlap(top))
-            row[f"{overlap(top)}, %"] = mean_of({seed: 100 * share for seed, share in shares.items()})
-        first = measure_of(self, network, acquisition, tops)
-        row["minus dense"] = Effect(self.minus(network, DENSE, acquisition, first), 3)
-        small = self.equal(network) if is_pruned(network) else None
-        row["minus proxy"] = Effect(self.minus(network, small, acquisition, first), 3)
-        own = {} if network == DENSE else self.agreement(network, acquisition, first, "own")
-        return row | {"with its own draw": mean_of(own) if is_pruned(network) else None}
+        for name, title in measures.items():
+            row[title] = mean_of(scaled(name, self.agreement(network, acquisition, name)))
+        own = self.agreement(network, acquisition, "spearman", "own")
+        return row | {"rho with its own draw": mean_of(own) if is_pruned(network) else None}
+
+    def against(self, network: str, other: str, acquisition: str, measures: Mapping[str, str]) -> dict[str, Value]:
+        """Return by how much more a network agrees with the measure than another one does."""
+        row = self.where(network, acquisition) | {"minus": other}
+        effects = {title: (self.minus(network, other, acquisition, name), name) for name, title in measures.items()}
+        return row | {title: Effect(effect, 3 if is_rank(name) else 2) for title, (effect, name) in effects.items()}
+
+    def where(self, network: str, acquisition: str) -> dict[str, Value]:
+        """Name the place."""
+        return {"labels": self.labels, "acquisition": acquisition, "network": network}
 
 
 def is_pruned(network: str) -> bool:
@@ -101,40 +102,58 @@ def is_pruned(network: str) -> bool:
     return network.startswith(pruned(0)[:-1])
 
 
-def measure_of(share: Share, network: str, acquisition: str, tops: Sequence[float]) -> str:
-    """Return the measure of which differences are told: Spearman's, or the first overlap where nothing is scored."""
-    return "spearman" if share.agreement(network, acquisition, "spearman") else overlap(tops[0])
+def is_rank(name: str) -> bool:
+    """Tell a rank correlation from an overlap."""
+    return name in RANKS
+
+
+def scaled(name: str, values: Mapping[int, float]) -> dict[int, float]:
+    """Return overlaps in percent, rank correlations as they are."""
+    return {seed: value if is_rank(name) else 100 * value for seed, value in values.items()}
 
 
 def findings(results: Sequence[Row], acquisitions: Sequence[str], tops: Sequence[float]) -> Findings:
-    """Tell what was found in a table for all, a verdict and a figure."""
+    """Tell what was found in tables of values and of differences, a verdict and a figure."""
     shares = [Share.of(results, labels) for labels in sorted({result["labels"] for result in results})]
+    measures = RANKS | {overlap(top): f"{overlap(top)}, %" for top in tops}
     runs = counted(len({result["seed"] for result in results}), "seed")
+    places = [(share, name, spec) for share in shares for spec in acquisitions for name in share.names]
+    floor = [(share, name, DENSE, spec) for share, name, spec in places if name != DENSE]
+    equals = [(share, name, share.equal(name), spec) for share, name, spec in places if is_pruned(name)]
+    pairs = [(share, name, other, spec) for share, name, other, spec in equals if other is not None]
     by_chance = listed([f"{100 * top:g} %" for top in tops])
-    title = f"Agreement with another dense draw, {runs}; overlaps by chance are {by_chance}"
-    rows = [share.row(network, spec, tops) for share in shares for spec in acquisitions for network in share.names]
+    tables = [
+        Table(
+            f"Agreement with another dense draw, {runs}; overlaps by chance are {by_chance}",
+            [share.row(name, spec, measures) for share, name, spec in places],
+        ),
+        Table(
+            f"Minus the noise floor, {runs}",
+            [share.against(one, two, spec, measures) for share, one, two, spec in floor],
+        ),
+        Table(
+            f"Minus a proxy of about equal size, {runs}",
+            [share.against(one, two, spec, measures) for share, one, two, spec in pairs],
+        ),
+    ]
     chart = Chart("figure", list(panels(shares, acquisitions, tops)))
-    return Findings([Table(title, rows)], verdict(shares, acquisitions, tops), [chart])
+    return Findings(tables, verdict(floor, pairs, acquisitions, tops), [chart])
 
 
-def verdict(shares: Sequence[Share], acquisitions: Sequence[str], tops: Sequence[float]) -> list[str]:
+Pairs = Sequence[tuple[Share, str, str, str]]
+"""Where two networks are compared: share of labels, network, the other one, acquisition."""
+
+
+def verdict(floor: Pairs, pairs: Pairs, acquisitions: Sequence[str], tops: Sequence[float]) -> list[str]:
     """Say how pruned networks stand to the noise floor and to proxies, acquisition by acquisition."""
-    sentences = []
-    for spec in acquisitions:
-        places = [(share, name) for share in shares for name in share.names if is_pruned(name)]
-        measures = [measure_of(share, name, spec, tops) for share, name in places]
-        for what, others in (
-            ("a dense network of the same draw", [DENSE] * len(places)),
-            ("a small network of its own", [share.equal(name) for share, name in places]),
-        ):
-            effects = [
-                share.minus(name, other, spec, measure)
-                for (share, name), other, measure in zip(places, others, measures)
-            ]
+    sentences = [] if pairs else ["No small network of about equal size stands beside a pruned one; give --proxies."]
+    sides = (("the noise floor", [pair for pair in floor if is_pruned(pair[1])]), ("a proxy of equal size", pairs))
+    for spec, (what, places) in itertools.product(acquisitions, sides):
+        here = [(share, name, other) for share, name, other, acquisition in places if acquisition == spec]
+        for title, names in (("rank correlation", ["spearman"]), ("overlap", [overlap(top) for top in tops])):
+            effects = [share.minus(one, two, spec, name) for share, one, two in here for name in names]
             if any(effect is not None for effect in effects):
-                sentences.append(tally(f"By {spec}, agreement of a pruned network minus that of {what}", effects))
-            else:
-                sentences.append(f"By {spec}, there was no small network of about equal size; name some: --proxies.")
+                sentences.append(tally(f"By {spec}, {title} of a pruned network minus that of {what}", effects))
     return sentences
 
 
