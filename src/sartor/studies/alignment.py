@@ -29,8 +29,7 @@ TERMS = {"gap": "left side", "delta": "delta", "rho": "rho", "lipschitz": "L", "
 @STUDIES.register("alignment")
 @dataclass(frozen=True, kw_only=True)
 class AlignmentStudy(TrainingStudy):
-    """PruneFuse, Table 8 and its error bound: target, synchronised and fresh selector on the same labels, and the
-    bound's terms measured, for acquisitions and for random draws."""
+    """Targets of PruneFuse beside synchronised and fresh selectors, and its error bound's terms, for each acquisition."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
         "model": "cnn(width=8)",

@@ -36,8 +36,10 @@ SUPPLIED = frozenset({"logits", "features", "labelled"})
 @STUDIES.register("proxy-ranking")
 @dataclass(frozen=True, kw_only=True)
 class ProxyRankingStudy(GridStudy):
-    """Rank correlation and overlap of what pruned and dense networks would label, beside the noise floor of two dense
-    draws and beside small networks of their own, all trained on the same random labels."""
+    """How alike pruned, dense and small networks rank what could be labelled, beside the noise floor of two dense draws.
+
+    All learn from the same random labels.
+    """
 
     QUICK: ClassVar[Mapping[str, Any]] = {"model": "cnn(width=8)", "seeds": 2, "epochs": 20}
 
