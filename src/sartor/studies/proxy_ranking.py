@@ -36,7 +36,7 @@ SUPPLIED = frozenset({"logits", "features", "labelled"})
 @STUDIES.register("proxy-ranking")
 @dataclass(frozen=True, kw_only=True)
 class ProxyRankingStudy(GridStudy):
-    """How alike pruned, dense and small networks rank what could be labelled, beside the noise floor of two dense draws.
+    """How alike pruned, dense and small networks rank what could be labelled, with two dense draws as the noise floor.
 
     All learn from the same random labels.
     """
