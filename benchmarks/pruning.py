@@ -113,12 +113,12 @@ def flops(model: nn.Module) -> float:
     return count_flops(model, torch.zeros(1, *SHAPE)).forward
 
 
-def stepping(model: nn.Module, batch: int, precision: str = "fp32") -> Task:
+def stepping(model: nn.Module, batch: int, precision: str = "fp32", shape: tuple[int, ...] = SHAPE) -> Task:
     """Return a training step on one made-up batch: forward, backward, SGD with momentum; channels last."""
     model = model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4, nesterov=True)
     source = torch.Generator().manual_seed(0)
-    inputs = torch.randn(batch, *SHAPE, generator=source).to(memory_format=torch.channels_last)
+    inputs = torch.randn(batch, *shape, generator=source).to(memory_format=torch.channels_last)
     targets = torch.randint(10, (batch,), generator=source)
 
     def step() -> None:

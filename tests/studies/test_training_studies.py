@@ -25,6 +25,7 @@ OWN = {
     "noise": ("--every", "2", "--fraction", "0.5", "--selectors", "moderate", "--sparsities", "0.5"),
     "trim": ("--every", "2", "--fractions", "0.5"),
     "cost-conventions": ("--every", "2", "--fraction", "0.5"),
+    "alignment": ("--acquisitions", "random", "entropy", "--budgets", "0.3,0.6", "--targets", "0.6", "--t-sync", "1"),
     "preservation": ("--every", "2", "--fractions", "0.5", "--weights", "0.1", "--seeds", "1"),
 }
 TRAININGS = [name for name in STUDIES if issubclass(STUDIES[name], TrainingStudy)]  # type: ignore[arg-type]
@@ -131,6 +132,13 @@ def test_curves_are_means_over_runs() -> None:
         ("timing", ("--arms", "coreset"), r"arm is 'coreset'.*Did you mean"),
         ("trim", ("--selector", "moderat"), "Did you mean 'moderate'"),
         ("preservation", ("--noise", "1.5"), r"noise is 1\.5"),
+        ("alignment", ("--acquisitions", "entropy"), "acquisitions are entropy; add random"),
+        ("alignment", ("--budgets", "0.2,0.1"), "each must be more than the one before"),
+        ("alignment", ("--acquisitions", "random", "el2n"), "el2n needs targets"),
+        ("proxy-ranking", ("--sparsities", "1.5"), r"sparsities is 1\.5"),
+        ("proxy-ranking", ("--tops", "0"), "tops is 0"),
+        ("proxy-ranking", ("--acquisitions", "el2n"), "el2n needs targets, which this study does not bring"),
+        ("proxy-ranking", ("--proxies", "cn"), "Did you mean 'cnn'"),
         ("synergy", ("--data", "few(of=digits, samples=9999)"), "samples is 9999, but digits has 1297"),
         ("synergy", ("--fraction", "0.1", "0.2"), "See sartor study synergy --help"),
     ],
