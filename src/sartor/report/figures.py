@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartor.errors import SartorError
 from sartor.files import make_folder, write_atomic
-from sartor.report import panels
+from sartor.report import panels, panels_asking
 from sartor.report.arms import ArmStyle
 from sartor.report.panels import INK, View
 from sartor.report.table import Block
@@ -85,7 +85,7 @@ def draw_figures(blocks: Sequence[Block], styles: dict[str, ArmStyle], folder: P
 def _draw_block(view: View, prefix: str, folder: Path) -> Iterable[Drawing]:
     from matplotlib.figure import Figure
 
-    for panel in PANELS:
+    for panel in PANELS_OF[view.block.setting.kind]:
         figure = Figure(figsize=(5.4, 3.5), layout="constrained")
         if not panel.draw(figure, view):
             continue
@@ -194,3 +194,28 @@ PANELS = (
         panels.costs_by_phase,
     ),
 )
+
+ASKING_PANELS = (
+    Panel(
+        "accuracy-over-labels",
+        "Accuracy over labels",
+        _says(
+            "Test accuracy of the targets, in their last epoch, over the labels that they were trained on: mean over "
+            "seeds with its 95 % interval. Whether two arms differ, the paired differences in the table tell better "
+            "than two bars that touch."
+        ),
+        panels_asking.accuracy_over_labels,
+    ),
+    Panel(
+        "accuracy-over-flops",
+        "Accuracy over cost",
+        _says(
+            "The same over the FLOPs of all selectors, choices and targets up to that target, as counted. Up and to "
+            "the left is better."
+        ),
+        panels_asking.accuracy_over_flops,
+    ),
+    *(panel for panel in PANELS if panel.name in ("learning-curves", "costs-by-phase")),
+)
+PANELS_OF = {"joint": PANELS, "asking": ASKING_PANELS, "pruning": PANELS}
+"""The figures of each kind of comparison."""
