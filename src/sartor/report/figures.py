@@ -215,7 +215,24 @@ ASKING_PANELS = (
         ),
         panels_asking.accuracy_over_flops,
     ),
-    *(panel for panel in PANELS if panel.name in ("learning-curves", "costs-by-phase")),
+    Panel(
+        "learning-curves",
+        "Learning curves",
+        _says(
+            "Test accuracy of the last target after each epoch: mean over seeds, 95 % interval shaded for PruneFuse "
+            "and the baseline. A target that is fused begins with what its selector had learnt."
+        ),
+        panels.learning_curves,
+    ),
+    Panel(
+        "costs-by-phase",
+        "What each arm cost",
+        _says(
+            "Mean cost of a whole run: targets (train), selectors, choices (select), teachers (distill) and "
+            "synchronisation (sync), whose seconds hold their teachers'. Evaluation that only watches is left out."
+        ),
+        panels.costs_by_phase,
+    ),
 )
 PANELS_OF = {"joint": PANELS, "asking": ASKING_PANELS, "pruning": PANELS}
 """The figures of each kind of comparison."""

@@ -49,7 +49,7 @@ def board(block: Block, styles: dict[str, ArmStyle]) -> str:
     head = "".join(f"<th>{chip(styles[row.arm])}{unbroken(row.arm)}</th>" for row in columns)
     lines = []
     for other in others:
-        cells = (difference(None if row is other else paireddifference(row.by_seed, other.by_seed)) for row in columns)
+        cells = (difference(None if row is other else paired_difference(row.by_seed, other.by_seed)) for row in columns)
         lines.append(f"<tr><td>{html.escape(other.arm)}</td>{''.join(cells)}</tr>")
     text = "minus this arm (pp)"
     table = f"<thead><tr><th>{text}</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sartor.report.arms import is_joint
-from sartor.report.budgets import Point, points_of
+from sartor.report.budgets import Point, budgets_of, points_of
 from sartor.report.labels import label_right, tick_flops
 from sartor.report.panels import View, mark
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def accuracy_over_labels(figure: Figure, view: View) -> bool:
     """Accuracy of the targets over the number of labels."""
     axes = figure.subplots()
-    if not _draw(axes, view, lambda point: float(point.labelled)):
+    if not _draw(axes, view, lambda point: float(point.labelled), aside=True):
         return False
     axes.set_xlabel("labels")
     return True
@@ -34,12 +34,19 @@ def accuracy_over_flops(figure: Figure, view: View) -> bool:
     return True
 
 
-def _draw(axes: Axes, view: View, place: Callable[[Point], float]) -> bool:
-    """Draw a line for each arm, with intervals, and name it at its end; False where no target was trained."""
+def _draw(axes: Axes, view: View, place: Callable[[Point], float], *, aside: bool = False) -> bool:
+    """Draw a line for each arm, with intervals, and name it at its end; False where no target was trained.
+
+    With `aside`, arms that stand at the same place are moved apart a little.
+    """
     ends: dict[str, float] = {}
-    for row in view.block.rows:
+    budgets, rows = budgets_of(view.block), view.block.rows
+    step = 0.006 * (budgets[-1] - budgets[0]) if aside else 0.0
+    for number, row in enumerate(rows):
         style, heavy = view.styles[row.arm], is_joint(row.arm) or row.arm == view.block.baseline
-        found = [(place(point), point.accuracy) for point in points_of(view.block, row) if point.accuracy is not None]
+        shift = step * (number - (len(rows) - 1) / 2)
+        points = points_of(view.block, row)
+        found = [(place(point) + shift, point.accuracy) for point in points if point.accuracy is not None]
         if not found:
             continue
         dashes = (0, (5, 2)) if style.hollow else "-"

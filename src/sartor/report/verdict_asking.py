@@ -31,7 +31,7 @@ def asking_findings(block: Block) -> list[Finding]:
     """Collect what one comparison says, by topic."""
     by_topic = {
         f"PruneFuse against {block.baseline}": [_against(row, block, block.baseline) for row in block.joint_rows],
-        "Where the gain comes from": _contrasts(block),
+        "What each part adds": _contrasts(block),
         f"The others against {block.random}": [
             _against(row, block, block.random) for row in block.rows if row not in block.joint_rows
         ],
@@ -49,9 +49,7 @@ def _against(row: Row, block: Block, other: str) -> str:
         if found is not None:
             groups.setdefault(found.outcome, []).append(f"{labelled} ({_amount(found)})")
     shown: tuple[tuple[Outcome, str], ...] = (("better", "better than"), ("worse", "worse than"))
-    parts = [
-        f"it is {words} {other} with {listed(groups[outcome])} labels" for outcome, words in shown if outcome in groups
-    ]
+    parts = [f"{words} {other} with {listed(groups[outcome])} labels" for outcome, words in shown if outcome in groups]
     if "unclear" in groups:
         parts.append(f"no difference to {other} could be shown with {listed(groups['unclear'], 'or')} labels")
     if "unknown" in groups:
