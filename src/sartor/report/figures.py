@@ -13,6 +13,7 @@ from sartor.errors import SartorError
 from sartor.files import make_folder, write_atomic
 from sartor.report import panels, panels_asking
 from sartor.report.arms import ArmStyle
+from sartor.report.kinds import KINDS
 from sartor.report.panels import INK, View
 from sartor.report.table import Block
 from sartor.report.wording import seconds
@@ -115,7 +116,7 @@ def for_page(svg: str, name: str, title: str) -> str:
 
 
 def _says(text: str) -> Callable[[View], str]:
-    return lambda view: text
+    return lambda view: text.format(kind=KINDS[view.block.setting.kind])
 
 
 def _bubbles(view: View) -> str:
@@ -131,10 +132,10 @@ def _bubbles(view: View) -> str:
 PANELS = (
     Panel(
         "differences",
-        "What joint training adds",
+        "Differences to the other arms",
         _says(
-            "Each mark is a joint arm's accuracy minus that of the arm named at the left, paired by seed, with its "
-            "95 % interval. Right of the line, joint training is better; a bar across the line shows no difference."
+            "Each mark is the accuracy of a {kind.arm} minus that of the arm named at the left, paired by seed, with "
+            "its 95 % interval. Right of the line, {kind.subject} is better; a bar across the line shows no difference."
         ),
         panels.differences,
     ),
@@ -143,7 +144,7 @@ PANELS = (
         "learning-curves",
         "Learning curves",
         _says(
-            "Test accuracy after each epoch: mean over seeds, shaded 95 % interval for the joint arms and "
+            "Test accuracy after each epoch: mean over seeds, shaded 95 % interval for {kind.arm}s and "
             "the baseline. A fall late in training is the network "
             "learning wrong labels by heart. An epoch of a coreset arm has fewer steps than one on all samples."
         ),

@@ -11,7 +11,7 @@ _ACCURACY = (
 )
 _COSTS = (
     "Data epochs are samples trained on, over the size of the training set. FLOPs and time include selection and leave "
-    "monitoring out; the percentage beside FLOPs is of {dense}. Selection's share is of the FLOPs."
+    "monitoring out; the percentage beside FLOPs is of {dense}."
 )
 
 
@@ -31,6 +31,11 @@ class Kind:
     dense: str
     reading: str
 
+    @property
+    def arm(self) -> str:
+        """What an arm is called that the comparison is about."""
+        return "joint arm" if self.who == "Joint" else f"{self.who} arm"
+
 
 KINDS = {
     "joint": Kind(
@@ -40,7 +45,7 @@ KINDS = {
         "coreset-only",
         "redrawn",
         "dense",
-        _ACCURACY + _COSTS.format(dense="dense"),
+        _ACCURACY + _COSTS.format(dense="dense") + " Selection's share is of the FLOPs.",
     ),
     "asking": Kind(
         "PruneFuse",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from sartor.report.arms import ArmStyle, is_joint
 from sartor.report.collect import Collection
 from sartor.report.figures import Drawing
-from sartor.report.statistics import Interval
+from sartor.report.statistics import Interval, paired_difference
 from sartor.report.table import Block, Row
 from sartor.report.verdict import Verdict
 from sartor.report.wording import NOTHING, brief_percent, flops, plus_minus, seconds, signed, span
@@ -92,16 +92,16 @@ def table(blocks: Sequence[Block], styles: dict[str, ArmStyle]) -> str:
 
 def columns_of(block: Block) -> dict[str, Callable[[Row, ArmStyle], str]]:
     """Return the columns of a table: heading -> what writes a row's cell."""
-    around: dict[str, Callable[[Row, ArmStyle], str]] = {}
-    if any(row.trained_accuracy is not None for row in block.rows):
-        around = {
+    before: dict[str, Callable[[Row, ArmStyle], str]] = {}
+    if block.setting.kind == "pruning":
+        before = {
             "before pruning (%)": lambda row, _: f"<td>{plus_minus(row.trained_accuracy)}</td>",
             "after pruning (%)": lambda row, _: f"<td>{plus_minus(row.pruned_accuracy)}</td>",
         }
-    return {
+    columns = {
         "arm": lambda row, style: f"<td>{chip(style)}{html.escape(row.arm)}</td>",
-        **around,
-        "after tuning (%)" if around else "accuracy (%)": lambda row, _: (
+        **before,
+        "after tuning (%)" if before else "accuracy (%)": lambda row, _: (
             f'<td class="main">{plus_minus(row.accuracy)}</td>'
         ),
         "best epoch (%)": lambda row, _: (
@@ -120,6 +120,9 @@ def columns_of(block: Block) -> dict[str, Callable[[Row, ArmStyle], str]]:
         "weights kept": lambda row, _: f"<td>{brief_percent(row.kept_weights)}</td>",
         "wrong labels in coreset": lambda row, _: f"<td>{brief_percent(row.noise_ratio)}</td>",
     }
+    left_out = {"selection's share"} if before else set()
+    left_out |= {"wrong labels in coreset"} if before and not block.setting.noise else set()
+    return {name: cell for name, cell in columns.items() if name not in left_out}
 
 
 def figures(drawings: Iterable[Drawing], measured: str) -> str:

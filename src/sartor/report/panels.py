@@ -11,6 +11,7 @@ import numpy as np
 from sartor.report.arms import ArmStyle, is_joint
 from sartor.report.collect import MONITOR
 from sartor.report.curves import Curve, curve
+from sartor.report.kinds import KINDS
 from sartor.report.labels import label_points, label_right, tick_flops
 from sartor.report.statistics import paired_difference
 from sartor.report.table import Block, Row
@@ -57,7 +58,7 @@ def differences(figure: Figure, view: View) -> bool:
     axes.set_yticks(range(len(controls)), [row.arm for row in reversed(controls)])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.6, len(controls) - 0.4)
-    axes.set_xlabel("joint arm minus this arm (percentage points)")
+    axes.set_xlabel(f"{KINDS[view.block.setting.kind].arm} minus this arm (percentage points)")
     axes.grid(axis="y", visible=False)
     return True
 
