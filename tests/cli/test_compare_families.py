@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import COMPARE, SMALL, done, refused, results_of, set_up
 
-FUSE = ("compare", "prunefuse", *SMALL, "--epochs", "2", "--budgets", "24,48", "--targets", "all")
+FUSE = ("compare", "prunefuse", *SMALL, "--epochs", "1", "--probe", "0", "--budgets", "24,48", "--targets", "all")
 HOT = ("compare", "drophot", *SMALL, "--epochs", "1", "--fraction", "0.3")
 OWN = "bald(model='cnn(width=2, dropout=0.5)')"
 ARMS = ("active", "random", "prunefuse", "prunefuse-random", OWN)
