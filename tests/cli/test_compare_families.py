@@ -10,7 +10,7 @@ from command_line import COMPARE, SMALL, done, refused, results_of, set_up
 FUSE = ("compare", "prunefuse", *SMALL, "--epochs", "1", "--probe", "0", "--budgets", "24,48", "--targets", "all")
 HOT = ("compare", "drophot", *SMALL, "--epochs", "1", "--fraction", "0.3")
 OWN = "bald(model='cnn(width=2, dropout=0.5)')"
-ARMS = ("active", "random", "prunefuse", "prunefuse-random", OWN)
+ARMS = ("active", "random", "prunefuse", OWN)
 
 
 @pytest.fixture
@@ -35,7 +35,6 @@ def test_ways_to_ask_for_labels_side_by_side(folder: Path) -> None:
         "active": "active",
         "random": "active",
         "prunefuse": "prunefuse",
-        "prunefuse-random": "prunefuse",
     }
     own = results_of(folder / "runs" / "noise-0" / "bald-model-cnn-width-2-dropout-0.5" / "seed-0")
     assert (own["arm"], own["model"]) == (OWN, "cnn(width=2, dropout=0.5)")
@@ -63,7 +62,7 @@ def test_ways_to_ask_for_labels_side_by_side(folder: Path) -> None:
 
 def sorted_arms() -> list[str]:
     """The arms in the order of their family."""
-    return ["active", "random", OWN, "prunefuse", "prunefuse-random"]
+    return ["active", "random", OWN, "prunefuse"]
 
 
 def test_drophot_beside_its_controls(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def _read_comparisons(roots: Sequence[Path], warnings: list[str]) -> dict[str, C
                 noises=tuple(float(noise) for noise in raw.get("noises", ())),
                 command=str(raw.get("command", "")),
             )
-        except (DataError, TypeError, ValueError) as error:
+        except (DataError, TypeError, ValueError, AttributeError) as error:
             warnings.append(f"{path} was not used: {error}")
     return found
 
@@ -218,8 +218,8 @@ def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord |
             command=str(raw.get("command", "")),
             epochs=tuple(line for line in lines if line.get("kind") == "epoch"),
             selections=tuple(line for line in lines if line.get("kind") == "selection"),
-            rounds=tuple(dict(line) for line in raw.get("rounds", ())),
-            targets=tuple(dict(line) for line in raw.get("targets", ())),
+            rounds=_told(raw, "rounds", {"round": int, "labelled": int}),
+            targets=_told(raw, "targets", {"labelled": int, "flops": float}),
             cost_paper=_numbers(raw.get("cost_paper") or {}, "selector"),
             round_seconds=_round_seconds(folder, warnings) if "rounds" in raw else {},
             trained_accuracy=_optional(raw, "trained_accuracy"),
@@ -259,6 +259,11 @@ def _cost(raw: dict[str, Any], key: str) -> float:
     if not 0 <= cost < math.inf:
         raise ValueError(f"{key} is {cost:g}; it must be finite and not negative")
     return cost
+
+
+def _told(raw: dict[str, Any], key: str, kinds: Mapping[str, Callable[[Any], Any]]) -> tuple[dict[str, Any], ...]:
+    """Return what was told line by line; each has the entries of `kinds`."""
+    return tuple({**line, **{name: kind(line[name]) for name, kind in kinds.items()}} for line in raw.get(key) or ())
 
 
 def _optional(raw: dict[str, Any], key: str) -> float | None:
