@@ -74,6 +74,8 @@ COMMANDS = (
     "train active",
     "train drophot",
     "compare",
+    "compare prunefuse",
+    "compare drophot",
     "report",
     "data get",
     "data list",

@@ -9,6 +9,9 @@ import pytest
 from sartor.comparison import Forecaster, Job, load, plan_jobs, run_job, run_jobs, training_size
 from sartor.errors import ConfigError, SartorError, Stopped
 from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, make_arm
+from sartor.recipes.drophot import DropHot
+from sartor.recipes.prunefuse import PruneFuse
+from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import SWaST
 
 MODEL = "cnn(width=2)"
@@ -28,7 +31,7 @@ def net(classes, input_shape):
 """
 
 
-def plan(out: Path, base: SWaST = BASE, **options: Any) -> list[Job]:
+def plan(out: Path, base: Recipe = BASE, **options: Any) -> list[Job]:
     given: dict[str, Any] = {"arms": ["dense"], "seeds": [0], "noises": [0.0]}
     return plan_jobs(base, data="digits", root=None, model=MODEL, out=out, **{**given, **options})
 
@@ -233,3 +236,26 @@ def test_an_arm_takes_options_in_brackets(tmp_path: Path) -> None:
 def test_options_that_an_arm_cannot_take_are_refused(arm: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_arm(arm, BASE, 1000)
+
+
+def test_an_arm_is_forecast_and_run_with_its_own_network(tmp_path: Path) -> None:
+    arm = "dense(model='cnn(width=3)', epochs=1)"
+    jobs = {job.labels["arm"]: job for job in plan(tmp_path, arms=["dense", arm])}
+    assert {name: job.model for name, job in jobs.items()} == {"dense": MODEL, arm: "cnn(width=3)"}
+    results = run_job(jobs[arm])
+    assert (results["model"], results["arm"]) == ("cnn(width=3)", arm)
+    assert results["parameters"] == jobs[arm].cost.parameters > jobs["dense"].cost.parameters
+    assert results["flops"] == pytest.approx(jobs[arm].cost.flops, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("base", "arms"),
+    [
+        (PruneFuse(epochs=1, batch_size=64, budgets="40,80", probe=0), ["prunefuse", "scratch", "random"]),
+        (DropHot(epochs=1, fraction=0.1, probe=0), ["random-matched", "unpruned"]),
+    ],
+    ids=["prunefuse", "drophot"],
+)
+def test_a_forecast_of_another_family_is_what_its_ledger_says(tmp_path: Path, base: Recipe, arms: list[str]) -> None:
+    for job in plan(tmp_path, base, arms=arms):
+        assert run_job(job)["flops"] == pytest.approx(job.cost.flops, rel=1e-9)

@@ -28,9 +28,10 @@ from sartor.models.build import build_model
 from sartor.models.shapes import shape_of
 from sartor.prune.masks import Counts
 from sartor.ranking import size_of
-from sartor.recipes.arms import arm_folder, make_arm
 from sartor.recipes.by_proxy import ByProxy
 from sartor.recipes.drophot_options import DropHotOptions
+from sartor.recipes.families import FAMILIES
+from sartor.recipes.family import arm_folder, network_of
 from sartor.recipes.forecast import (
     Choosing,
     Forecast,
@@ -48,7 +49,6 @@ from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.rounds import Rounds
 from sartor.recipes.setup import check_fit, prepare_data
-from sartor.recipes.swast import SWaST
 from sartor.signals import interrupt, signals
 
 
@@ -171,7 +171,7 @@ class Forecaster:
 
 
 def plan_jobs(
-    base: SWaST,
+    base: Recipe,
     *,
     data: str,
     root: str | None,
@@ -187,30 +187,37 @@ def plan_jobs(
     workers: int = 0,
     describe: Callable[[Job], str] = lambda job: "",
 ) -> list[Job]:
-    """List the runs of a comparison, dearest first; with `match="cost"` each arm's epochs meet `match_arm`'s FLOPs."""
-    forecaster = Forecaster(load(data, root), model)
-    n = training_size(forecaster.splits, base)
-    aim = make_arm(match_arm, base, n)
-    if match == "cost" and aim.bounded:
-        raise unknown_cost(aim)
-    target = forecaster(aim).flops if match == "cost" else 0.0
+    """List the runs of a comparison, dearest first; the arms are those of the family of `base`.
+
+    With `match="cost"` each arm's epochs meet `match_arm`'s FLOPs.
+    """
+    family, splits = FAMILIES[base.name], load(data, root)
+    networks = dict.fromkeys(network_of(arm, model) for arm in (*arms, match_arm))
+    forecasters = {network: Forecaster(splits, network) for network in networks}
+    n = training_size(splits, base)
+    target = None
+    if match == "cost":
+        aim = family.make(match_arm, base, n)
+        if aim.bounded:
+            raise unknown_cost(aim)
+        target = forecasters[network_of(match_arm, model)](aim).flops
     jobs = []
     for arm in arms:
-        recipe = make_arm(arm, base, n)
-        if match == "cost":
-            recipe = forecaster.matched(recipe, target)
-        cost = forecaster(recipe)
+        recipe, network = family.make(arm, base, n), network_of(arm, model)
+        if target is not None:
+            recipe = forecasters[network].matched(recipe, target)
+        cost = forecasters[network](recipe)
         for noise in noises:
             for seed in seeds:
                 place = arm_folder(arm) if match == "epochs" else f"{arm_folder(arm)}@cost"
-                labels = {"arm": arm, "match": match, "data": data, "model": model}
+                labels = {"arm": arm, "match": match, "data": data, "model": network}
                 if match == "cost":
                     labels["matched_arm"] = match_arm
                 job = Job(
                     recipe=recipe.with_options(seed=seed, noise=noise),
                     data=data,
                     root=root,
-                    model=model,
+                    model=network,
                     folder=out / f"noise-{noise:g}" / place / f"seed-{seed}",
                     device=device,
                     threads=threads,

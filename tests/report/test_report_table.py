@@ -96,7 +96,7 @@ def test_two_comparisons_are_kept_apart(tmp_path: Path) -> None:
 def test_csv_holds_what_the_rows_hold(tmp_path: Path) -> None:
     blocks = blocks_of(tmp_path / "c", arms=("dense", "coreset-only", "swast-cut"), seeds=(0,), noises=(0.2,))
     rows = [row for block in blocks for row in block.rows]
-    write_csv(rows, tmp_path / "results.csv")
+    write_csv([flat(row) for row in rows], tmp_path / "results.csv")
     with (tmp_path / "results.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["arm"] for line in lines] == ["dense", "coreset-only", "swast-cut"]

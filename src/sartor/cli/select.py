@@ -23,8 +23,8 @@ from sartor.errors import ConfigError, check_range
 from sartor.memory import enough_memory
 from sartor.models.build import build_model
 from sartor.models.shapes import shape_of
-from sartor.recipes.arms import COMMON
 from sartor.recipes.choosing import Choice, choose
+from sartor.recipes.family import COMMON
 from sartor.recipes.finished import Finished, load_into, load_weights, on_device, read_finished
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import check_fit, pick_device

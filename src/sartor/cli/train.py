@@ -17,7 +17,7 @@ from sartor.cli.options import command, differing, parse_options, take_option
 from sartor.comparison import Forecaster, load, model_for
 from sartor.dist import joined
 from sartor.errors import ConfigError, check_range
-from sartor.recipes.arms import arm_folder
+from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.presets import PRESETS
 from sartor.recipes.recipe import Recipe

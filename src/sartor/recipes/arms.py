@@ -1,20 +1,16 @@
-"""The arms of a comparison: SWaST and its controls, each made from one common set of options."""
+"""The arms of SWaST: the joint method and its controls."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from sartor.errors import ConfigError, check_choice
+from sartor.errors import ConfigError
 from sartor.recipes.dense import Dense
+from sartor.recipes.family import COMMON, Family
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE, SWaST
 from sartor.recipes.timetable import count_steps
-from sartor.registry import parse
-
-COMMON = tuple(field.name for field in dataclasses.fields(Recipe))
 
 
 def dense(base: SWaST, **options: object) -> Dense:
@@ -91,42 +87,29 @@ FURTHER = ("infobatch", "sieve")
 """Methods that choose samples epoch by epoch: no controls of the joint method, so they run where they are named."""
 DEFAULT_ARMS = tuple(name for name in ARMS if not name.endswith("+preserve") and name not in FURTHER)
 EQUAL_STEPS = "dense-steps"
-VARIED = ("seed", "noise")
-"""Options that a comparison varies itself."""
 
 
-def make_arm(name: str, base: SWaST, n: int) -> Recipe:
-    """Make an arm for a training pool of n samples; `dense-steps` takes as many steps as the coreset-only arm.
-
-    Options of the recipe may follow in brackets, such as `swast-cut(sparsity=0.5)`: they replace those of `base`.
-    Raises: ConfigError: for an unknown name or option, nearest one suggested.
-    """
-    plain, options = parse(name)
-    check_choice("arm", plain, ARMS)
-    recipe = ARMS[plain](base)
-    defaults = {field.name: field.default for field in dataclasses.fields(recipe) if field.name not in VARIED}
-    for option, value in options.items():
-        check_choice(f"option of {plain}", option, defaults)
-        if value is None and isinstance(defaults[option], str):
-            options[option] = NONE  # a bare `none`
-    if plain == EQUAL_STEPS:
-        steps = count_steps(without_pruner(base, NONE).timetable(n), base.batch_size)
-        recipe = recipe.with_options(steps=steps, epochs=Recipe.epochs)
-    return recipe.with_options(**options)
+def equal_steps(recipe: Recipe, base: SWaST, n: int) -> Recipe:
+    """Give a dense training as many steps as the coreset-only arm takes."""
+    steps = count_steps(without_pruner(base, NONE).timetable(n), base.batch_size)
+    return recipe.with_options(steps=steps, epochs=Recipe.epochs)
 
 
-def arm_folder(name: str) -> str:
-    """Return the arm's name as a folder's name, without what a shell would take for its own.
-
-    >>> arm_folder("swast-cut(sparsity=0.5, every=5)")
-    'swast-cut-sparsity-0.5-every-5'
-    """
-    return re.sub(r"[^A-Za-z0-9.+_-]+", "-", name).strip("-")
-
-
-def check_arms(names: Iterable[str], base: SWaST) -> None:
-    """Raise ConfigError unless all arms can be made from `base`."""
+def check_base(base: SWaST) -> None:
+    """Raise ConfigError unless the options are those of the joint method."""
     if base.variant != "cut" or NONE in (base.pruner, base.selector):
         raise ConfigError("a comparison starts from variant cut with a pruner and a selector; its arms leave them out.")
-    for name in names:
-        make_arm(name, base, n=10_000)
+
+
+JOINT = Family(
+    base=SWaST,
+    what="Run SWaST beside its controls.",
+    arms=ARMS,
+    default=DEFAULT_ARMS,
+    baseline="coreset-only",
+    random="redrawn",
+    check=check_base,
+    finish={EQUAL_STEPS: equal_steps},
+    matches_cost=True,
+)
+make_arm = JOINT.make

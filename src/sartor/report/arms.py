@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-JOINT = "swast"
-"""Arms whose names begin so select samples and prune weights together."""
+SWAST, SYSTEMS = "swast", ("prunefuse", "drophot")
+"""Arms whose names begin with the first, or that have the others' names, choose samples and prune together."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ArmStyle:
 
 # Okabe and Ito's colours, with grey, brown, a lighter blue and a stronger purple: all are legible on white and on
 # near-black, and no two look alike to colour-blind eyes.
-_KNOWN = {
+_JOINT = {
     "dense": ArmStyle("#858b96", "o", "all samples, all weights"),
     "dense-steps": ArmStyle("#a0764c", "s", "all samples, all weights, only as many steps as the coreset arms"),
     "random": ArmStyle("#b5449b", "v", "a random coreset, drawn once"),
@@ -33,7 +33,33 @@ _KNOWN = {
         "#d55e00", "X", "joint: a chosen coreset, pruned backbone and classifier, state preservation"
     ),
 }
+_ASKING = {
+    "active": ArmStyle("#858b96", "o", "the dense network chooses the labels, and is the target"),
+    "random": ArmStyle("#b5449b", "v", "labels drawn at random; the target from scratch"),
+    "svp": ArmStyle("#a0764c", "s", "another network chooses and is thrown away; the target from scratch"),
+    "prunefuse": ArmStyle("#d55e00", "X", "a pruned network chooses, is fused into the target, and teaches it"),
+    "prunefuse-random": ArmStyle("#e69f00", "P", "labels drawn at random; a pruned network is fused, and teaches"),
+    "scratch": ArmStyle("#009e73", "h", "a pruned network chooses; the target from scratch, without a teacher"),
+    "kd": ArmStyle("#3779d6", "D", "a pruned network chooses and teaches the target, which is from scratch"),
+    "fusion": ArmStyle("#56b4e9", "^", "a pruned network chooses and is fused into the target, without a teacher"),
+}
+_PRUNING = {
+    "unpruned": ArmStyle("#858b96", "o", "all samples, nothing is pruned"),
+    "baseline": ArmStyle("#3779d6", "D", "all samples before the pruning"),
+    "baseline-matched": ArmStyle(
+        "#a0764c", "s", "all samples before the pruning, for as many steps as the scored coreset costs in all"
+    ),
+    "random": ArmStyle("#b5449b", "v", "a random coreset before the pruning"),
+    "random-matched": ArmStyle(
+        "#56b4e9", "^", "a random coreset before the pruning, for as many steps as the scored one costs in all"
+    ),
+    "drophot": ArmStyle("#d55e00", "X", "a coreset by forgetting before the pruning"),
+}
+_KNOWN = {"joint": _JOINT, "asking": _ASKING, "pruning": _PRUNING}
+"""Arms that have a colour of their own, by kind of comparison."""
 _WORDS = {
+    "bald": "the dense network chooses by the disagreement of its dropout passes, and is the target",
+    "alse": "the dense network chooses by snapshots of its training, and is the target",
     "infobatch": "all weights, and all samples but a random share of the easy ones in each epoch (InfoBatch)",
     "sieve": "a coreset of which what is learnt best makes room for unused samples, all weights",
 }
@@ -43,8 +69,8 @@ _ADDITIONS = {"preserve": "with state preservation"}
 
 
 def is_joint(arm: str) -> bool:
-    """Tell whether this arm selects and prunes together."""
-    return arm.startswith(JOINT)
+    """Tell whether this arm chooses samples and prunes, all that its comparison is about."""
+    return arm.startswith(SWAST) or parts_of(arm)[0] in SYSTEMS
 
 
 def parts_of(arm: str) -> tuple[str, str, str]:
@@ -58,9 +84,9 @@ def parts_of(arm: str) -> tuple[str, str, str]:
     return base, addition, options.removesuffix(")")
 
 
-def arm_order(arms: Iterable[str], given: Iterable[str] = ()) -> list[str]:
+def arm_order(arms: Iterable[str], given: Iterable[str] = (), kind: str = "joint") -> list[str]:
     """Return the distinct arms: first in the given order, then in ours, variants after their base, others by name."""
-    given, known = list(given), list(_KNOWN)
+    given, known = list(given), list(_KNOWN[kind])
 
     def rank(arm: str) -> tuple[int, int, str]:
         base = parts_of(arm)[0]
@@ -73,15 +99,15 @@ def arm_order(arms: Iterable[str], given: Iterable[str] = ()) -> list[str]:
     return sorted(set(arms), key=rank)
 
 
-def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
+def arm_styles(arms: Iterable[str], kind: str = "joint") -> dict[str, ArmStyle]:
     """Give every arm its style; unknown arms, and known ones with options, take further colours in order of name."""
-    arms = list(arms)
-    strangers = sorted({(base, options) for base, _, options in map(parts_of, arms) if base not in _KNOWN or options})
+    arms, known = list(arms), _KNOWN[kind]
+    strangers = sorted({(base, options) for base, _, options in map(parts_of, arms) if base not in known or options})
     further = {stranger: _FURTHER[i % len(_FURTHER)] for i, stranger in enumerate(strangers)}
     styles = {}
     for arm in arms:
         base, addition, options = parts_of(arm)
-        style = _KNOWN.get(base, ArmStyle("", "o", _WORDS.get(base, base)))
+        style = known.get(base, ArmStyle("", "o", _WORDS.get(base, base)))
         if addition:
             text = _ADDITIONS.get(addition, f"with {addition}")
             style = replace(style, text=f"{style.text}, {text}", hollow=True)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sartor.errors import DataError
 from sartor.files import changed, read_sums
+from sartor.report.kinds import KINDS
 
 FORMAT = 1
+MONITOR = "monitor"
+"""The purpose whose cost counts for nothing: evaluation that only watches."""
 STAGES = "stages"
 """The folder of a run that holds the trainings that it is made of."""
 
@@ -23,6 +26,8 @@ class RunRecord:
 
     `epochs` and `selections` are the lines of metrics.jsonl by kind. `comparison` is the folder whose compare.json
     the run stands under, or "". `matched_arm` is the arm whose cost the run was given, where `match` is "cost".
+    Of runs that ask for labels: `rounds` and `targets` as they were told, `cost_paper` of the selectors by labels, the
+    seconds of each round by purpose. Of those that prune at once: the accuracies before and right after.
     """
 
     folder: Path
@@ -48,15 +53,30 @@ class RunRecord:
     command: str
     epochs: tuple[dict[str, Any], ...]
     selections: tuple[dict[str, Any], ...]
+    rounds: tuple[dict[str, Any], ...] = ()
+    targets: tuple[dict[str, Any], ...] = ()
+    cost_paper: dict[str, float] = field(default_factory=dict)
+    round_seconds: dict[int, dict[str, float]] = field(default_factory=dict)
+    trained_accuracy: float | None = None
+    pruned_accuracy: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of comparison that it belongs to."""
+        return "asking" if self.targets else "joint" if self.trained_accuracy is None else "pruning"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What compare.json says: the arms in order, the two arms that others are held against, the runs to expect."""
+    """What compare.json says: the arms in order, the two arms that others are held against, the runs to expect.
+
+    `model` is the network of all arms that name none of their own.
+    """
 
     arms: tuple[str, ...] = ()
-    baseline: str = "coreset-only"
-    random: str = "redrawn"
+    baseline: str = KINDS["joint"].baseline
+    random: str = KINDS["joint"].random
+    model: str | None = None
     seeds: tuple[int, ...] = ()
     noises: tuple[float, ...] = ()
     command: str = ""
@@ -70,9 +90,10 @@ class Collection:
     comparisons: dict[str, Comparison]
     warnings: tuple[str, ...]
 
-    def comparison_of(self, folder: str) -> Comparison:
-        """Return the comparison of that folder, or the usual one for runs that stand alone."""
-        return self.comparisons.get(folder, Comparison())
+    def comparison_of(self, folder: str, kind: str = "joint") -> Comparison:
+        """Return the comparison of that folder, or the usual one of its kind for runs that stand alone."""
+        usual = Comparison(baseline=KINDS[kind].baseline, random=KINDS[kind].random)
+        return self.comparisons.get(folder, usual)
 
 
 def collect(folders: Sequence[Path]) -> Collection:
@@ -125,11 +146,12 @@ def _read_comparisons(roots: Sequence[Path], warnings: list[str]) -> dict[str, C
                 arms=tuple(str(arm) for arm in raw.get("arms", ())),
                 baseline=str(raw.get("baseline", Comparison.baseline)),
                 random=str(raw.get("random", Comparison.random)),
+                model=(raw.get("options") or {}).get("model"),
                 seeds=tuple(int(seed) for seed in raw.get("seeds", ())),
                 noises=tuple(float(noise) for noise in raw.get("noises", ())),
                 command=str(raw.get("command", "")),
             )
-        except (DataError, TypeError, ValueError) as error:
+        except (DataError, TypeError, ValueError, AttributeError) as error:
             warnings.append(f"{path} was not used: {error}")
     return found
 
@@ -196,11 +218,33 @@ def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord |
             command=str(raw.get("command", "")),
             epochs=tuple(line for line in lines if line.get("kind") == "epoch"),
             selections=tuple(line for line in lines if line.get("kind") == "selection"),
+            rounds=_told(raw, "rounds", {"round": int, "labelled": int}),
+            targets=_told(raw, "targets", {"labelled": int, "flops": float}),
+            cost_paper=_numbers(raw.get("cost_paper") or {}, "selector"),
+            round_seconds=_round_seconds(folder, warnings) if "rounds" in raw else {},
+            trained_accuracy=_optional(raw, "trained_accuracy"),
+            pruned_accuracy=_optional(raw, "pruned_accuracy"),
         )
     except KeyError as error:
         raise DataError(f"{path} has no {error.args[0]!r}; the run was left out.") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} holds a value of the wrong kind ({error}); the run was left out.") from error
+
+
+def _round_seconds(folder: Path, warnings: list[str]) -> dict[int, dict[str, float]]:
+    """Add up the seconds of a run's trainings by round and purpose; monitoring is left out."""
+    found: dict[int, dict[str, float]] = {}
+    for path in sorted((folder / STAGES).glob("*-round-*/ledger.json")):
+        try:
+            accounts = _read_json(path)["by_purpose"]
+            seconds = {str(name): float(account["seconds"]) for name, account in accounts.items() if name != MONITOR}
+        except (DataError, OSError, KeyError, TypeError, ValueError, AttributeError):
+            warnings.append(f"{path} is damaged; the seconds of its round are too few.")
+            continue
+        spent = found.setdefault(int(path.parent.name.partition("-round-")[2].partition("-")[0]), {})
+        for name, value in seconds.items():
+            spent[name] = spent.get(name, 0.0) + value
+    return found
 
 
 def _accuracy(raw: dict[str, Any]) -> float:
@@ -215,6 +259,11 @@ def _cost(raw: dict[str, Any], key: str) -> float:
     if not 0 <= cost < math.inf:
         raise ValueError(f"{key} is {cost:g}; it must be finite and not negative")
     return cost
+
+
+def _told(raw: dict[str, Any], key: str, kinds: Mapping[str, Callable[[Any], Any]]) -> tuple[dict[str, Any], ...]:
+    """Return what was told line by line; each has the entries of `kinds`."""
+    return tuple({**line, **{name: kind(line[name]) for name, kind in kinds.items()}} for line in raw.get(key) or ())
 
 
 def _optional(raw: dict[str, Any], key: str) -> float | None:

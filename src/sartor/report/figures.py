@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sartor.errors import SartorError
 from sartor.files import make_folder, write_atomic
-from sartor.report import panels
+from sartor.report import panels, panels_asking
 from sartor.report.arms import ArmStyle
+from sartor.report.kinds import KINDS
 from sartor.report.panels import INK, View
 from sartor.report.table import Block
 from sartor.report.wording import seconds
@@ -85,7 +86,7 @@ def draw_figures(blocks: Sequence[Block], styles: dict[str, ArmStyle], folder: P
 def _draw_block(view: View, prefix: str, folder: Path) -> Iterable[Drawing]:
     from matplotlib.figure import Figure
 
-    for panel in PANELS:
+    for panel in PANELS_OF[view.block.setting.kind]:
         figure = Figure(figsize=(5.4, 3.5), layout="constrained")
         if not panel.draw(figure, view):
             continue
@@ -115,7 +116,7 @@ def for_page(svg: str, name: str, title: str) -> str:
 
 
 def _says(text: str) -> Callable[[View], str]:
-    return lambda view: text
+    return lambda view: text.format(kind=KINDS[view.block.setting.kind])
 
 
 def _bubbles(view: View) -> str:
@@ -131,10 +132,10 @@ def _bubbles(view: View) -> str:
 PANELS = (
     Panel(
         "differences",
-        "What joint training adds",
+        "Differences to the other arms",
         _says(
-            "Each mark is a joint arm's accuracy minus that of the arm named at the left, paired by seed, with its "
-            "95 % interval. Right of the line, joint training is better; a bar across the line shows no difference."
+            "Each mark is the accuracy of a {kind.arm} minus that of the arm named at the left, paired by seed, with "
+            "its 95 % interval. Right of the line, {kind.subject} is better; a bar across the line shows no difference."
         ),
         panels.differences,
     ),
@@ -143,7 +144,7 @@ PANELS = (
         "learning-curves",
         "Learning curves",
         _says(
-            "Test accuracy after each epoch: mean over seeds, shaded 95 % interval for the joint arms and "
+            "Test accuracy after each epoch: mean over seeds, shaded 95 % interval for {kind.arm}s and "
             "the baseline. A fall late in training is the network "
             "learning wrong labels by heart. An epoch of a coreset arm has fewer steps than one on all samples."
         ),
@@ -194,3 +195,45 @@ PANELS = (
         panels.costs_by_phase,
     ),
 )
+
+ASKING_PANELS = (
+    Panel(
+        "accuracy-over-labels",
+        "Accuracy over labels",
+        _says(
+            "Test accuracy of the targets, in their last epoch, over the labels that they were trained on: mean over "
+            "seeds with its 95 % interval. Whether two arms differ, the paired differences in the table tell better "
+            "than two bars that touch."
+        ),
+        panels_asking.accuracy_over_labels,
+    ),
+    Panel(
+        "accuracy-over-flops",
+        "Accuracy over cost",
+        _says(
+            "The same over the FLOPs of all selectors, choices and targets up to that target, as counted. Up and to "
+            "the left is better."
+        ),
+        panels_asking.accuracy_over_flops,
+    ),
+    Panel(
+        "learning-curves",
+        "Learning curves",
+        _says(
+            "Test accuracy of the last target after each epoch: mean over seeds, 95 % interval shaded for PruneFuse "
+            "and the baseline. A target that is fused begins with what its selector had learnt."
+        ),
+        panels.learning_curves,
+    ),
+    Panel(
+        "costs-by-phase",
+        "What each arm cost",
+        _says(
+            "Mean cost of a whole run: targets (train), selectors, choices (select), teachers (distill) and "
+            "synchronisation (sync), whose seconds hold their teachers'. Evaluation that only watches is left out."
+        ),
+        panels.costs_by_phase,
+    ),
+)
+PANELS_OF = {"joint": PANELS, "asking": ASKING_PANELS, "pruning": PANELS}
+"""The figures of each kind of comparison."""

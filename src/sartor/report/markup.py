@@ -6,7 +6,7 @@ import html
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sartor.report.arms import ArmStyle, is_joint
 from sartor.report.collect import Collection
@@ -46,12 +46,10 @@ def board(block: Block, styles: dict[str, ArmStyle]) -> str:
     others = [row for row in block.rows if row not in joint]
     if not joint or not others:
         return ""
-    head = "".join(f"<th>{_chip(styles[row.arm])}{unbroken(row.arm)}</th>" for row in columns)
+    head = "".join(f"<th>{chip(styles[row.arm])}{unbroken(row.arm)}</th>" for row in columns)
     lines = []
     for other in others:
-        cells = (
-            _difference(None if row is other else paired_difference(row.by_seed, other.by_seed)) for row in columns
-        )
+        cells = (difference(None if row is other else paired_difference(row.by_seed, other.by_seed)) for row in columns)
         lines.append(f"<tr><td>{html.escape(other.arm)}</td>{''.join(cells)}</tr>")
     text = "minus this arm (pp)"
     table = f"<thead><tr><th>{text}</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
@@ -67,7 +65,7 @@ def notice(warnings: Sequence[str]) -> str:
 def key(styles: dict[str, ArmStyle]) -> str:
     """Write the key of colours with each arm in words."""
     items = (
-        f"<li>{_chip(style)}<b>{html.escape(arm)}</b> <span>{html.escape(style.text)}</span></li>"
+        f"<li>{chip(style)}<b>{html.escape(arm)}</b> <span>{html.escape(style.text)}</span></li>"
         for arm, style in styles.items()
     )
     return f'<ul class="key">{"".join(items)}</ul>'
@@ -75,31 +73,56 @@ def key(styles: dict[str, ArmStyle]) -> str:
 
 def table(blocks: Sequence[Block], styles: dict[str, ArmStyle]) -> str:
     """Write the blocks of one setting as one table: equal epochs first, then each block at equal cost."""
-    first = blocks[0]
-    names = [
-        "arm",
-        "accuracy (%)",
-        "best epoch (%)",
-        f"minus {first.baseline} (pp)",
-        f"minus {first.random} (pp)",
-        "FLOPs",
-        "time",
-        "data epochs",
-        "selection's share",
-        "weights kept",
-        "wrong labels in coreset",
-    ]
+    columns = columns_of(blocks[0])
     body = []
     for block in blocks:
         if block.match == "cost":
             text = f"at the cost of {block.matched_arm}: differences are to the arms of this part"
             text = text if block.matched_arm else "at matched cost"
-            body.append(f'<tr><td class="block" colspan="{len(names)}">{html.escape(text)}</td></tr>')
+            body.append(f'<tr><td class="block" colspan="{len(columns)}">{html.escape(text)}</td></tr>')
         elif len(blocks) > 1:
-            body.append(f'<tr><td class="block" colspan="{len(names)}">at equal epochs</td></tr>')
-        body += [_row(row, styles[row.arm]) for row in block.rows]
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
+            body.append(f'<tr><td class="block" colspan="{len(columns)}">at equal epochs</td></tr>')
+        for row in block.rows:
+            joint = ' class="joint"' if is_joint(row.arm) else ""
+            cells = "".join(cell(row, styles[row.arm]) for cell in columns.values())
+            body.append(f"<tr{joint}>{cells}</tr>")
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def columns_of(block: Block) -> dict[str, Callable[[Row, ArmStyle], str]]:
+    """Return the columns of a table: heading -> what writes a row's cell."""
+    before: dict[str, Callable[[Row, ArmStyle], str]] = {}
+    if block.setting.kind == "pruning":
+        before = {
+            "before pruning (%)": lambda row, _: f"<td>{plus_minus(row.trained_accuracy)}</td>",
+            "after pruning (%)": lambda row, _: f"<td>{plus_minus(row.pruned_accuracy)}</td>",
+        }
+    columns = {
+        "arm": lambda row, style: f"<td>{chip(style)}{html.escape(row.arm)}</td>",
+        **before,
+        "after tuning (%)" if before else "accuracy (%)": lambda row, _: (
+            f'<td class="main">{plus_minus(row.accuracy)}</td>'
+        ),
+        "best epoch (%)": lambda row, _: (
+            f"<td>{NOTHING if row.best_accuracy is None else f'{row.best_accuracy.mean:.1f}'}</td>"
+        ),
+        f"minus {block.baseline} (pp)": lambda row, _: difference(row.minus_baseline),
+        f"minus {block.random} (pp)": lambda row, _: difference(row.minus_random),
+        "FLOPs": lambda row, _: f"<td>{flops(row.flops, '')}{aside(brief_percent(row.flops_relative))}</td>",
+        "time": lambda row, _: f"<td>{seconds(row.seconds)}</td>",
+        "data epochs": lambda row, _: (
+            f"<td>{NOTHING if row.epoch_equivalents is None else f'{row.epoch_equivalents:.1f}'}</td>"
+        ),
+        "selection's share": lambda row, _: (
+            f"<td>{brief_percent(row.selection_share) if row.selection_share else NOTHING}</td>"
+        ),
+        "weights kept": lambda row, _: f"<td>{brief_percent(row.kept_weights)}</td>",
+        "wrong labels in coreset": lambda row, _: f"<td>{brief_percent(row.noise_ratio)}</td>",
+    }
+    left_out = {"selection's share"} if before else set()
+    left_out |= {"wrong labels in coreset"} if before and not block.setting.noise else set()
+    return {name: cell for name, cell in columns.items() if name not in left_out}
 
 
 def figures(drawings: Iterable[Drawing], measured: str) -> str:
@@ -123,36 +146,21 @@ def commands(collection: Collection) -> str:
     return f"<h2>Repeat it</h2>{''.join(parts)}" if parts else ""
 
 
-def _row(row: Row, style: ArmStyle) -> str:
-    cells = [
-        f"<td>{_chip(style)}{html.escape(row.arm)}</td>",
-        f'<td class="main">{plus_minus(row.accuracy)}</td>',
-        f"<td>{NOTHING if row.best_accuracy is None else f'{row.best_accuracy.mean:.1f}'}</td>",
-        _difference(row.minus_baseline),
-        _difference(row.minus_random),
-        f"<td>{flops(row.flops, '')}{_aside(brief_percent(row.flops_relative))}</td>",
-        f"<td>{seconds(row.seconds)}</td>",
-        f"<td>{NOTHING if row.epoch_equivalents is None else f'{row.epoch_equivalents:.1f}'}</td>",
-        f"<td>{brief_percent(row.selection_share) if row.selection_share else NOTHING}</td>",
-        f"<td>{brief_percent(row.kept_weights)}</td>",
-        f"<td>{brief_percent(row.noise_ratio)}</td>",
-    ]
-    joint = ' class="joint"' if is_joint(row.arm) else ""
-    return f"<tr{joint}>{''.join(cells)}</tr>"
-
-
-def _difference(interval: Interval | None) -> str:
+def difference(interval: Interval | None) -> str:
+    """Write a difference as a cell: its sign, the points, the ends of its interval."""
     if interval is None:
         return f"<td>{NOTHING}</td>"
-    ends = "" if math.isnan(interval.low) else _aside(span(interval))
+    ends = "" if math.isnan(interval.low) else aside(span(interval))
     sign = _SIGNS.get(interval.outcome, "")
     return f'<td><span class="{interval.outcome}">{sign} {signed(interval.mean)}</span>{ends}</td>'
 
 
-def _aside(text: str) -> str:
+def aside(text: str) -> str:
+    """Write what stands beside a number, smaller."""
     return f'<span class="aside">{text}</span>'
 
 
-def _chip(style: ArmStyle) -> str:
+def chip(style: ArmStyle) -> str:
+    """Write the coloured mark of an arm."""
     hollow = " hollow" if style.hollow else ""
     return f'<span class="chip{hollow}" style="--arm:{style.colour}"></span>'

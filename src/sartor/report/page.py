@@ -15,22 +15,17 @@ from sartor.errors import DataError
 from sartor.files import make_folder, write_atomic
 from sartor.report import markup
 from sartor.report.arms import ArmStyle, arm_order, arm_styles
+from sartor.report.budget_table import budget_table
+from sartor.report.budgets import ASKING, budgets_of, difference_at, flat_points
 from sartor.report.collect import Collection, collect
 from sartor.report.figures import Drawing, draw_figures
+from sartor.report.kinds import KINDS
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.table import Block, Row, Setting, flat, tabulate, write_csv
 from sartor.report.verdict import Verdict, judge, seed_range
 from sartor.report.wording import counted
 
 FORMAT = 1
-
-_CONVENTIONS = (
-    "In the tables, accuracies are means over seeds ± half of their 95 % t-interval, at the last epoch; the best epoch "
-    "was picked on the test set, so it flatters every arm. Differences are paired by seed, with their 95 % interval: "
-    "▲ better, ▼ worse, no mark: no difference could be shown. Data epochs are samples trained on, over the size of "
-    "the training set. FLOPs and time include selection and leave monitoring out; the percentage beside FLOPs is of "
-    "dense. Selection's share is of the FLOPs."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +50,33 @@ def write_report(folders: Sequence[Path], out: Path) -> Report:
     blocks = tabulate(collection)
     verdict = judge(blocks)
     rows = tuple(row for block in blocks for row in block.rows)
-    given = [arm for comparison in collection.comparisons.values() for arm in comparison.arms]
-    styles = arm_styles(arm_order((row.arm for row in rows), given))
+    styles = styles_of(collection, blocks)
     make_folder(out)
-    drawings = draw_figures(blocks, styles, out / "figures")
-    write_csv(rows, out / "results.csv")
+    drawings: dict[Block, list[Drawing]] = {}
+    for kind, own in styles.items():
+        drawings |= draw_figures([block for block in blocks if block.setting.kind == kind], own, out / "figures")
+    write_csv([line for block in blocks for line in lines_of(block)], out / "results.csv")
     text = json.dumps(as_json(blocks, verdict, collection.warnings), indent=1, allow_nan=False, ensure_ascii=False)
     write_atomic(out / "results.json", text + "\n")
     write_atomic(out / "report.html", render(collection, blocks, verdict, styles, drawings))
     return Report(rows, verdict, collection.warnings)
+
+
+def styles_of(collection: Collection, blocks: Sequence[Block]) -> dict[str, dict[str, ArmStyle]]:
+    """Return the looks of all arms, by kind of comparison: a name that two kinds have means two things."""
+    given = [arm for comparison in collection.comparisons.values() for arm in comparison.arms]
+    styles = {}
+    for kind in dict.fromkeys(block.setting.kind for block in blocks):
+        arms = [row.arm for block in blocks if block.setting.kind == kind for row in block.rows]
+        styles[kind] = arm_styles(arm_order(arms, given, kind), kind)
+    return styles
+
+
+def lines_of(block: Block) -> list[dict[str, Any]]:
+    """Return the lines of results.csv: one an arm, or one an arm and budget where labels are asked for."""
+    if block.setting.kind == ASKING:
+        return [line for row in block.rows for line in flat_points(block, row)]
+    return [flat(row) for row in block.rows]
 
 
 def as_json(blocks: Sequence[Block], verdict: Verdict, warnings: Sequence[str]) -> dict[str, Any]:
@@ -73,22 +86,34 @@ def as_json(blocks: Sequence[Block], verdict: Verdict, warnings: Sequence[str]) 
         for block in blocks
         for row in block.rows
     ]
-    differences = [
-        {**_where(block), "arm": row.arm, "minus": other.arm, **_ends(found)}
-        for block in blocks
-        for row in block.joint_rows
-        for other in block.rows
-        if other is not row and (found := paired_difference(row.by_seed, other.by_seed)) is not None
-    ]
+    asked = [line for block in blocks if block.setting.kind == ASKING for line in lines_of(block)]
     return {
         "format": FORMAT,
         "headline": verdict.headline,
         "findings": {title: [finding.text for finding in findings] for title, findings in verdict.sections},
         "reading": list(verdict.reading),
         "rows": rows,
-        "differences": differences,
+        **({"budgets": asked} if asked else {}),
+        "differences": [line for block in blocks for line in differences(block)],
         "warnings": list(warnings),
     }
+
+
+def differences(block: Block) -> list[dict[str, Any]]:
+    """Return the joint arms minus each other arm, paired by seed; at each budget, where labels are asked for."""
+    lines = []
+    for row in block.joint_rows:
+        for other in block.rows:
+            if other is row:
+                continue
+            places: dict[int | None, Interval | None] = {None: paired_difference(row.by_seed, other.by_seed)}
+            if block.setting.kind == ASKING:
+                places = {size: difference_at(block, row.arm, other.arm, size) for size in budgets_of(block)}
+            about = {**_where(block), "arm": row.arm, "minus": other.arm}
+            for size, found in places.items():
+                if found is not None:
+                    lines.append(about | ({} if size is None else {"labelled": size}) | _ends(found))
+    return lines
 
 
 def _where(block: Block) -> dict[str, Any]:
@@ -107,7 +132,7 @@ def render(
     collection: Collection,
     blocks: Sequence[Block],
     verdict: Verdict,
-    styles: dict[str, ArmStyle],
+    styles: dict[str, dict[str, ArmStyle]],
     drawings: dict[Block, list[Drawing]],
 ) -> str:
     """Return the whole page as text: verdict, key, then table and figures of each setting, commands."""
@@ -121,14 +146,15 @@ def render(
         markup.findings(verdict, [_board(setting, blocks, styles) for setting in settings]),
         markup.notice(collection.warnings),
         "<h2>The arms</h2>",
-        markup.key(styles),
-        f'<p class="small">{html.escape(_CONVENTIONS)}</p>',
     ]
+    for kind, own_styles in styles.items():
+        parts += [markup.key(own_styles), f'<p class="small">{html.escape(KINDS[kind].reading)}</p>']
     for setting in settings:
         own = [block for block in blocks if block.setting == setting]
         where = f"{Path(setting.comparison).name}: " if several and setting.comparison else ""
         parts.append(f"<h2>{html.escape(where + setting.title)}</h2>")
-        parts.append(markup.table(own, styles))
+        written = budget_table if setting.kind == ASKING else markup.table
+        parts.append(written(own, styles[setting.kind]))
         for block in own:
             if block in drawings:
                 parts.append(markup.figures(drawings[block], f"n = {seed_range([block])}."))
@@ -141,9 +167,9 @@ def render(
     )
 
 
-def _board(setting: Setting, blocks: Sequence[Block], styles: dict[str, ArmStyle]) -> str:
+def _board(setting: Setting, blocks: Sequence[Block], styles: dict[str, dict[str, ArmStyle]]) -> str:
     own = [block for block in blocks if block.setting == setting and block.match == "epochs"]
-    return "".join(markup.board(block, styles) for block in own)
+    return "".join(markup.board(block, styles[setting.kind]) for block in own if setting.kind != ASKING)
 
 
 def _lead(collection: Collection, settings: Sequence[Setting]) -> str:

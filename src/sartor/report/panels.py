@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sartor.report.arms import ArmStyle, is_joint
+from sartor.report.collect import MONITOR
 from sartor.report.curves import Curve, curve
+from sartor.report.kinds import KINDS
 from sartor.report.labels import label_points, label_right, tick_flops
 from sartor.report.statistics import paired_difference
-from sartor.report.table import MONITOR, Block, Row
+from sartor.report.table import Block, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +50,7 @@ def differences(figure: Figure, view: View) -> bool:
                 continue
             ends = (found.low, found.high) if found.n > 1 else (found.mean, found.mean)
             axes.plot(ends, (height + shift,) * 2, color=view.styles[row.arm].colour, linewidth=2.2, alpha=0.55)
-            _mark(axes, found.mean, height + shift, view.styles[row.arm])
+            mark(axes, found.mean, height + shift, view.styles[row.arm])
         style = view.styles[row.arm]
         axes.plot([], [], style.marker, color=style.colour, label=row.arm)
     figure.legend(loc="outside upper center", ncols=len(joint), frameon=False)
@@ -56,7 +58,7 @@ def differences(figure: Figure, view: View) -> bool:
     axes.set_yticks(range(len(controls)), [row.arm for row in reversed(controls)])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.6, len(controls) - 0.4)
-    axes.set_xlabel("joint arm minus this arm (percentage points)")
+    axes.set_xlabel(f"{KINDS[view.block.setting.kind].arm} minus this arm (percentage points)")
     axes.grid(axis="y", visible=False)
     return True
 
@@ -75,7 +77,7 @@ def accuracy_against_cost(figure: Figure, view: View) -> bool:
         filled = row.match != "cost"
         face = (style.colour, 0.55 if filled else 0.0)
         axes.scatter(row.flops, row.accuracy.mean, s=area, facecolor=face, edgecolor=style.colour, linewidth=1.3)
-        _mark(axes, row.flops, row.accuracy.mean, style, size=3.5)
+        mark(axes, row.flops, row.accuracy.mean, style, size=3.5)
     costs = [row.flops for row in rows]
     if min(costs) > 0 and max(costs) / min(costs) > 5:
         axes.set_xscale("log")
@@ -112,7 +114,7 @@ def coreset_noise(figure: Figure, view: View) -> bool:
     axes = figure.subplots()
     for arm, found in curves.items():
         if len(found.epochs) == 1:
-            _mark(axes, found.epochs[0], found.mean[0], view.styles[arm], size=7)
+            mark(axes, found.epochs[0], found.mean[0], view.styles[arm], size=7)
     _draw(axes, curves, view, marker=True)
     axes.axhline(100 * view.block.setting.noise, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(
@@ -171,7 +173,7 @@ def density_by_layer(figure: Figure, view: View) -> bool:
         places = [names.index(name) + shift for name in layers]
         axes.plot(places, [100 * d for d in layers.values()], color=style.colour, linewidth=1, alpha=0.4)
         for place, density in zip(places, layers.values()):
-            _mark(axes, place, 100 * density, style)
+            mark(axes, place, 100 * density, style)
     _name_layers(axes, names)
     axes.set_ylim(0, 108)
     axes.set_ylabel("weights kept (%)")
@@ -212,7 +214,8 @@ def costs_by_phase(figure: Figure, view: View) -> bool:
 _COSTS = ("flops_by_purpose", "seconds_by_purpose")
 
 
-def _mark(axes: Axes, x: float, y: float, style: ArmStyle, *, size: float = 6.0) -> None:
+def mark(axes: Axes, x: float, y: float, style: ArmStyle, *, size: float = 6.0) -> None:
+    """Draw an arm's marker."""
     face = "none" if style.hollow else style.colour
     axes.plot(x, y, style.marker, color=style.colour, markerfacecolor=face, markersize=size, markeredgewidth=1.2)
 
@@ -231,7 +234,7 @@ def _draw(axes: Axes, curves: dict[str, Curve], view: View, *, marker: bool = Fa
             axes.plot(*onward, color=style.colour, linewidth=0.8, linestyle=":")
         ends = zip(found.epochs, found.mean) if marker else [(found.epochs[-1], found.mean[-1])]
         for x, y in ends:
-            _mark(axes, x, y, style, size=4)
+            mark(axes, x, y, style, size=4)
     axes.set_xlabel("epochs done")
 
 

@@ -13,21 +13,23 @@ from typing import Any
 
 from sartor.files import write_atomic
 from sartor.report.arms import arm_order, is_joint
-from sartor.report.collect import Collection, Comparison, RunRecord
+from sartor.report.collect import MONITOR, Collection, Comparison, RunRecord
+from sartor.report.kinds import KINDS
 from sartor.report.statistics import Interval, mean_interval, paired_difference
-
-MONITOR = "monitor"
-"""The purpose whose cost counts for nothing: evaluation that only watches."""
 
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """What runs must share to be compared: the comparison's folder, data set, network and share of wrong labels."""
+    """What runs must share to be compared: the comparison's folder, data set, network, share of wrong labels, kind.
+
+    The network is the comparison's, where there is one; arms may name their own beside it.
+    """
 
     comparison: str
     data: str
     model: str
     noise: float
+    kind: str = "joint"
 
     @property
     def title(self) -> str:
@@ -38,14 +40,17 @@ class Setting:
     @property
     def slug(self) -> str:
         """The setting as part of a file name."""
-        return re.sub(r"[^a-z0-9.]+", "-", f"{self.data}-{self.model}-noise-{self.noise:g}".lower()).strip("-.")
+        kind = "" if self.kind == "joint" else f"-{self.kind}"
+        name = f"{self.data}-{self.model}-noise-{self.noise:g}{kind}"
+        return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
     """An arm within a block. Accuracies in percent, differences in percentage points paired by seed, shares in [0, 1].
 
-    `flops_relative` and `seconds_relative` are ratios of means to the arm `dense` trained for all epochs.
+    `flops_relative` and `seconds_relative` are ratios of means to the kind's dense arm trained for all epochs.
+    `trained_accuracy` and `pruned_accuracy` are those before and right after a pruning at once.
     """
 
     setting: Setting
@@ -65,6 +70,8 @@ class Row:
     selection_share: float | None
     kept_weights: float | None
     noise_ratio: float | None
+    trained_accuracy: Interval | None
+    pruned_accuracy: Interval | None
 
     @property
     def n(self) -> int:
@@ -110,13 +117,14 @@ def tabulate(collection: Collection) -> tuple[Block, ...]:
     """Sort runs into blocks and compute their rows: for each setting first equal epochs, then equal cost."""
     groups: dict[Setting, list[RunRecord]] = {}
     for run in collection.runs:
-        groups.setdefault(Setting(run.comparison, run.data, run.model, run.noise), []).append(run)
+        model = collection.comparison_of(run.comparison).model or run.model
+        groups.setdefault(Setting(run.comparison, run.data, model, run.noise, run.kind), []).append(run)
     blocks = []
     for setting, runs in sorted(groups.items(), key=lambda item: item[0]):
-        comparison = collection.comparison_of(setting.comparison)
+        comparison, dense = collection.comparison_of(setting.comparison, setting.kind), KINDS[setting.kind].dense
         plain = _by_arm([run for run in runs if run.match != "cost"])
         if plain:
-            blocks.append(_block(setting, "epochs", None, plain, plain.get("dense"), comparison))
+            blocks.append(_block(setting, "epochs", None, plain, plain.get(dense), comparison))
         at_cost: dict[str | None, list[RunRecord]] = {}
         for run in runs:
             if run.match == "cost":
@@ -125,7 +133,7 @@ def tabulate(collection: Collection) -> tuple[Block, ...]:
             arms = _by_arm(matched_runs)
             if matched_arm in plain:
                 arms = {str(matched_arm): plain[str(matched_arm)], **arms}
-            blocks.append(_block(setting, "cost", matched_arm, arms, plain.get("dense"), comparison))
+            blocks.append(_block(setting, "cost", matched_arm, arms, plain.get(dense), comparison))
     return tuple(blocks)
 
 
@@ -156,7 +164,7 @@ def _block(
 ) -> Block:
     """Compute the rows of one block; where the random arm of the comparison is absent, `random` takes its place."""
     random = comparison.random if comparison.random in arms else "random"
-    names = arm_order(arms, [name.partition("@")[0] for name in comparison.arms])
+    names = arm_order(arms, [name.partition("@")[0] for name in comparison.arms], setting.kind)
     if match == "cost" and matched_arm in arms:
         names = [str(matched_arm), *(name for name in names if name != matched_arm)]
     empty = Block(setting, match, matched_arm, comparison.baseline, random, ())
@@ -165,7 +173,6 @@ def _block(
 
 def _row(block: Block, arm: str, arms: dict[str, list[RunRecord]], dense: Sequence[RunRecord] | None) -> Row:
     runs, seeds = arms[arm], accuracy_by_seed(arms[arm])
-    best = [run.best_test_accuracy for run in runs if run.best_test_accuracy is not None]
     flops, seconds = _mean(run.flops for run in runs), _mean(run.seconds for run in runs)
     return Row(
         setting=block.setting,
@@ -174,7 +181,7 @@ def _row(block: Block, arm: str, arms: dict[str, list[RunRecord]], dense: Sequen
         arm=arm,
         runs=tuple(runs),
         accuracy=mean_interval(list(seeds.values())),
-        best_accuracy=mean_interval([100 * value for value in best]) if best else None,
+        best_accuracy=_percent(run.best_test_accuracy for run in runs),
         minus_baseline=None if arm == block.baseline else _minus(seeds, arms.get(block.baseline)),
         minus_random=None if arm == block.random else _minus(seeds, arms.get(block.random)),
         flops=flops,
@@ -185,7 +192,14 @@ def _row(block: Block, arm: str, arms: dict[str, list[RunRecord]], dense: Sequen
         selection_share=_mean_known(selection_share(run) for run in runs),
         kept_weights=_mean_known(_kept(run) for run in runs),
         noise_ratio=_mean_known(run.noise_ratio for run in runs),
+        trained_accuracy=_percent(run.trained_accuracy for run in runs),
+        pruned_accuracy=_percent(run.pruned_accuracy for run in runs),
     )
+
+
+def _percent(shares: Iterable[float | None]) -> Interval | None:
+    known = [100 * share for share in shares if share is not None]
+    return mean_interval(known) if known else None
 
 
 def _minus(seeds: dict[int, float], others: Sequence[RunRecord] | None) -> Interval | None:
@@ -216,9 +230,9 @@ def _mean_known(values: Iterable[float | None]) -> float | None:
     return _mean(known) if known else None
 
 
-def flat(row: Row) -> dict[str, Any]:
-    """Return a row as one line of results.csv: numbers or None, accuracies in percent, shares in [0, 1]."""
-    line: dict[str, Any] = {
+def identity(row: Row) -> dict[str, Any]:
+    """Return the columns that say which runs a line of results.csv is of."""
+    return {
         "comparison": row.setting.comparison,
         "data": row.setting.data,
         "model": row.setting.model,
@@ -229,20 +243,34 @@ def flat(row: Row) -> dict[str, Any]:
         "n": row.n,
         "seeds": " ".join(str(run.seed) for run in row.runs),
     }
+
+
+def interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the mean, the ends and the number of values of an interval as columns; None where there is no such."""
+    values = {end: None if interval is None else getattr(interval, end) for end in ("mean", "low", "high", "n")}
+    return {f"{name}_{end}": None if value is None or math.isnan(value) else value for end, value in values.items()}
+
+
+def flat(row: Row) -> dict[str, Any]:
+    """Return a row as one line of results.csv: numbers or None, accuracies in percent, shares in [0, 1].
+
+    Accuracies around a pruning are there only where there was one.
+    """
+    line = identity(row)
     for name in ("accuracy", "best_accuracy", "minus_baseline", "minus_random"):
-        interval: Interval | None = getattr(row, name)
-        for end in ("mean", "low", "high", "n"):
-            value = None if interval is None else getattr(interval, end)
-            line[f"{name}_{end}"] = None if value is None or math.isnan(value) else value
+        line |= interval_columns(name, getattr(row, name))
     names = ("flops", "flops_relative", "seconds", "seconds_relative", "epoch_equivalents", "selection_share")
-    return {**line, **{name: getattr(row, name) for name in (*names, "kept_weights", "noise_ratio")}}
+    line |= {name: getattr(row, name) for name in (*names, "kept_weights", "noise_ratio")}
+    for name in ("trained_accuracy", "pruned_accuracy"):
+        if getattr(row, name) is not None:
+            line |= interval_columns(name, getattr(row, name))
+    return line
 
 
-def write_csv(rows: Iterable[Row], path: Path) -> None:
-    """Write one line per row; an empty cell is a number that was not measured."""
-    lines = [flat(row) for row in rows]
+def write_csv(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the lines under all columns that any of them has; an empty cell is a number that was not measured."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]))
+    writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for line in lines for name in line)))
     writer.writeheader()
     writer.writerows(lines)
     write_atomic(path, text.getvalue())

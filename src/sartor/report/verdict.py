@@ -7,8 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sartor.report.arms import is_joint
+from sartor.report.budgets import ASKING, claims_of
+from sartor.report.finding import Finding
+from sartor.report.kinds import KINDS, Kind
 from sartor.report.statistics import Interval, Outcome, paired_difference
 from sartor.report.table import Block, Row
+from sartor.report.verdict_asking import asking_findings
 from sartor.report.wording import brief_percent, counted, flops, listed, percent, seconds, signed, span
 
 CONTROLS = ("coreset-only", "redrawn", "random", "dense-steps", "dense", "prune-only")
@@ -16,15 +21,6 @@ CONTROLS = ("coreset-only", "redrawn", "random", "dense-steps", "dense", "prune-
 
 
 _SHOWN: tuple[Outcome, ...] = ("better", "worse")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence and what it is about; `tabled` where a table of differences says the same."""
-
-    topic: str
-    text: str
-    tabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,23 +44,28 @@ def judge(blocks: Sequence[Block]) -> Verdict:
     for setting in dict.fromkeys(block.setting for block in blocks):
         own = [block for block in blocks if block.setting == setting]
         plain = next((block for block in own if block.match == "epochs"), None)
-        findings = _findings(plain) if plain is not None else []
+        findings = findings_of(plain) if plain is not None else []
         findings += _at_equal_cost([block for block in own if block.match == "cost"])
         sections.append((f"{setting.title} ({seed_range(own)})", tuple(findings)))
     return Verdict(_headline(blocks), tuple(sections), _reading(blocks))
 
 
 def claims(blocks: Sequence[Block], match: str = "epochs") -> list[Interval]:
-    """Return each joint arm's difference to the baseline, once per block of that kind ("epochs" or "cost")."""
-    rows = [row for block in blocks if block.match == match for row in block.joint_rows]
-    return [row.minus_baseline for row in rows if row.minus_baseline is not None]
+    """Return what the joint arms are claimed to add to the baseline, in blocks of that kind ("epochs" or "cost")."""
+    return [interval for block in blocks if block.match == match for interval in claims_of(block)]
 
 
 def _headline(blocks: Sequence[Block]) -> str:
+    """State the claim's outcome, one sentence for each kind of comparison."""
+    kinds = dict.fromkeys(block.setting.kind for block in blocks)
+    return " ".join(_headline_of(kind, [block for block in blocks if block.setting.kind == kind]) for kind in kinds)
+
+
+def _headline_of(kind: str, blocks: Sequence[Block]) -> str:
     """State the claim's outcome at equal epochs, then at equal cost where that was run."""
     baseline = listed(sorted({block.baseline for block in blocks}), "or")
     found, at_cost = claims(blocks), claims(blocks, "cost")
-    headline = _claim(found, baseline)
+    headline = _claim(found, baseline, KINDS[kind])
     if not at_cost or any(claim.outcome == "unknown" for claim in [*found, *at_cost]):
         return headline
     counts = Counter(claim.outcome for claim in at_cost)
@@ -73,40 +74,46 @@ def _headline(blocks: Sequence[Block]) -> str:
     return f"{headline} At equal cost, {listed(parts)} of {len(at_cost)}."
 
 
-def _claim(found: Sequence[Interval], baseline: str) -> str:
-    counts: Counter[Outcome] = Counter(claim.outcome for claim in found)
+def _claim(found: Sequence[Interval], baseline: str, kind: Kind) -> str:
+    subject, counts = kind.subject[0].upper() + kind.subject[1:], Counter(claim.outcome for claim in found)
     if not found:
-        return f"Nothing can be said about joint training: no joint arm stands beside {baseline}."
+        return f"Nothing can be said about {kind.subject}: no such arm stands beside {baseline}."
     if counts["unknown"]:
-        return f"Nothing is shown about joint training against {baseline}: a single seed gives no interval."
-    total = counted(len(found), "comparison")
+        return f"Nothing is shown about {kind.subject} against {baseline}: a single seed gives no interval."
+    total = counted(len(found), kind.counted)
     rest = [f"it is worse in {counts['worse']}"] if counts["worse"] else []
     rest += [f"no difference could be shown in {counts['unclear']}"] if counts["unclear"] else []
     if counts["better"] and rest:
-        return f"Joint training beats {baseline} in {counts['better']} of {total}; {listed(rest)}."
+        return f"{subject} beats {baseline} in {counts['better']} of {total}; {listed(rest)}."
     if counts["better"]:
-        return f"Joint training beats {baseline}{f' in all of {total}' if len(found) > 1 else ''}."
+        return f"{subject} beats {baseline}{f' in all of {total}' if len(found) > 1 else ''}."
     if len(rest) == 1:
         how, where = ("it is worse", "all") if counts["worse"] else ("no difference could be shown", "any")
-        return f"Joint training does not beat {baseline}: {how}{f' in {where} of {total}' if len(found) > 1 else ''}."
-    return f"Joint training does not beat {baseline}: of {total}, {listed(rest)}."
+        return f"{subject} does not beat {baseline}: {how}{f' in {where} of {total}' if len(found) > 1 else ''}."
+    return f"{subject} does not beat {baseline}: of {total}, {listed(rest)}."
+
+
+def findings_of(block: Block) -> list[Finding]:
+    """Collect what one block at equal epochs says, by topic, as its kind asks."""
+    return asking_findings(block) if block.setting.kind == ASKING else _findings(block)
 
 
 def _findings(block: Block) -> list[Finding]:
-    """Collect what one block at equal epochs says, by topic."""
-    baseline = block.row(block.baseline)
+    """Collect what a block of arms that end with one network each says."""
+    baseline, who = block.row(block.baseline), KINDS[block.setting.kind].who
     joint = [row for row in block.joint_rows if row.minus_baseline is not None]
-    others = [arm for arm in dict.fromkeys((block.random, *CONTROLS)) if arm != block.baseline]
+    controls = CONTROLS if block.setting.kind == "joint" else [row.arm for row in block.rows if not is_joint(row.arm)]
+    others = [arm for arm in dict.fromkeys((block.random, *controls)) if arm != block.baseline]
     alone = _against(baseline, block, [block.random, "dense-steps", "dense"]) if baseline is not None else []
     by_topic = {
-        f"Joint against {block.baseline}": [_against_baseline(row, block) for row in joint],
-        "Joint against the others": [text for row in block.joint_rows for text in _against(row, block, others)],
+        f"{who} against {block.baseline}": [_against_baseline(row, block) for row in joint],
+        f"{who} against the others": [text for row in block.joint_rows for text in _against(row, block, others)],
         f"{block.baseline} by itself": alone,
         "Where the gain comes from": _where_it_comes_from(block),
         "Wrong labels": _wrong_labels(block),
         "Cost": _costs(block),
     }
-    tabled = ("Joint against the others", f"{block.baseline} by itself")
+    tabled = (f"{who} against the others", f"{block.baseline} by itself")
     return [Finding(topic, text, topic in tabled) for topic, texts in by_topic.items() for text in texts]
 
 
@@ -214,7 +221,8 @@ def _costs(block: Block) -> list[str]:
             parts.append(f"{row.arm} {flops(row.flops)} and {seconds(row.seconds)}")
         else:
             parts.append(f"{row.arm} {brief_percent(row.flops_relative)} and {brief_percent(row.seconds_relative)}")
-    unit = "As shares of dense, in FLOPs and in seconds" if block.row("dense") is not None else "FLOPs and seconds"
+    dense = KINDS[block.setting.kind].dense
+    unit = f"As shares of {dense}, in FLOPs and in seconds" if block.row(dense) is not None else "FLOPs and seconds"
     shares = [f"{brief_percent(row.selection_share)} in {row.arm}" for row in rows if row.selection_share]
     choosing = f" Choosing samples is part of these FLOPs: {listed(shares)}." if shares else ""
     return [f"{unit}: {'; '.join(parts)}.{choosing}"]
@@ -237,12 +245,19 @@ def seed_range(blocks: Sequence[Block]) -> str:
     return counted(high, "seed") if low == high else f"{low} to {counted(high, 'seed')}"
 
 
+_COUNTED = (
+    "FLOPs count every phase, selection included, and leave monitoring out; those that masks save are theoretical, "
+    "as dense kernels do not run faster on zeros.",
+    "FLOPs and seconds are those of all selectors, choices and targets; monitoring is left out. The paper's convention "
+    "counts selectors alone, and is no count of operations.",
+)
+
+
 def _reading(blocks: Sequence[Block]) -> tuple[str, ...]:
     return (
         f"Intervals are 95 % t-intervals over {seed_range(blocks)}; differences are paired by seed, in percentage "
         "points (pp) of last-epoch test accuracy. They are not corrected for the number of comparisons.",
         "An interval that holds 0 means that no difference could be shown, not that there is none; "
         "it speaks of other seeds, not of other data sets or networks.",
-        "FLOPs count every phase, selection included, and leave monitoring out; those that masks save are theoretical, "
-        "as dense kernels do not run faster on zeros.",
+        *dict.fromkeys(_COUNTED[block.setting.kind == ASKING] for block in blocks),
     )

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from sartor.recipes.fused_target import Proxy
 from sartor.recipes.fusing import fused
 from sartor.recipes.labels import Labels
-from sartor.recipes.prunefuse import Proxy, PruneFuse
+from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.rounds import Planned, Prices, Round
 from sartor.recipes.staged import Outcome, Stages
 from sartor.studies.error_bound import excess, losses, measure
@@ -58,10 +59,11 @@ class Aligned(PruneFuse):
         if now.synced:
             fresh = super().train_selector(stages, replace(now, synced=False), labels, None, {})
 
+        made, small = selector.made, selector.model
+        assert made is not None
+
         def told() -> dict[str, Any]:
-            whole = fused(
-                selector.made, selector.model, complement="zeros", dispersion="none", generator=torch.Generator()
-            )
+            whole = fused(made, small, complement="zeros", dispersion="none", generator=torch.Generator())
             device = next(target.model.parameters()).device
             bound = measure(target.model, whole.to(device), stages.setting.data.train, labels.rows)
             by = {"target": target, "selector": selector.outcome, "fresh": fresh.outcome}

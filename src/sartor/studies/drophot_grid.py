@@ -14,9 +14,9 @@ import torch
 from sartor.comparison import Forecaster, load, model_for, stopped
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import to_json
-from sartor.recipes.arms import arm_folder
 from sartor.recipes.defects import DEFECTS, read_defects
 from sartor.recipes.drophot import DropHot
+from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.registry import STUDIES
 from sartor.studies.drophot_table import grid_lines, grid_markdown

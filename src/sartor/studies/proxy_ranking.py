@@ -16,8 +16,8 @@ from sartor.comparison import load, model_for, stopped
 from sartor.data.formats import Splits
 from sartor.errors import ConfigError, check_range
 from sartor.randomness import derive, generator
-from sartor.recipes.arms import arm_folder
 from sartor.recipes.dense import Dense
+from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.fusing import cut
 from sartor.recipes.outcome import Result

@@ -13,9 +13,9 @@ from torch import nn
 from sartor.comparison import Work, fit_fresh, load, model_for, training_size
 from sartor.errors import ConfigError, check_range
 from sartor.files import make_folder, read_object, to_json, write_atomic
-from sartor.recipes.arms import arm_folder
 from sartor.recipes.choosing import choose
 from sartor.recipes.dense import Dense
+from sartor.recipes.family import arm_folder
 from sartor.recipes.finished import read_finished
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.outcome import Result

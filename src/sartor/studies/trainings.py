@@ -11,7 +11,7 @@ from typing import Any
 
 from sartor.comparison import Forecaster, fit_fresh, load, model_for
 from sartor.errors import check_range
-from sartor.recipes.arms import arm_folder
+from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe

@@ -1,0 +1,110 @@
+"""What a comparison of ways to ask for labels says: budget by budget, and where a gain comes from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sartor.report.budgets import Point, budgets_of, difference_at, points_of
+from sartor.report.finding import Finding
+from sartor.report.statistics import Interval, Outcome
+from sartor.report.table import Block, Row
+from sartor.report.wording import brief_percent, counted, listed, signed, span
+
+CONTRASTS = (
+    ("prunefuse", "prunefuse-random", "choosing, with fusion and distillation in both"),
+    ("prunefuse-random", "random", "fusion and distillation, with nothing chosen in either"),
+    ("prunefuse", "scratch", "fusion and distillation, with the same selectors"),
+    ("scratch", "active", "labels by a pruned network instead of the dense one, targets from scratch in both"),
+    ("active", "random", "choosing by the dense network"),
+)
+"""Pairs of arms that differ in one thing, and what that is."""
+_WORDS: dict[Outcome, str] = {
+    "better": "a gain",
+    "worse": "a loss",
+    "unclear": "no difference could be shown",
+    "unknown": "one seed, which shows nothing",
+}
+
+
+def asking_findings(block: Block) -> list[Finding]:
+    """Collect what one comparison says, by topic."""
+    by_topic = {
+        f"PruneFuse against {block.baseline}": [_against(row, block, block.baseline) for row in block.joint_rows],
+        "What each part adds": _contrasts(block),
+        f"The others against {block.random}": [
+            _against(row, block, block.random) for row in block.rows if row not in block.joint_rows
+        ],
+        "Selectors": [text for row in block.rows for text in _lost(row, block)],
+        "Cost": _costs(block),
+    }
+    return [Finding(topic, text) for topic, texts in by_topic.items() for text in texts if text]
+
+
+def _against(row: Row, block: Block, other: str) -> str:
+    """Say at which budgets an arm is better than another, at which it is worse, at which nothing could be shown."""
+    groups: dict[Outcome, list[str]] = {}
+    for labelled in budgets_of(block):
+        found = difference_at(block, row.arm, other, labelled)
+        if found is not None:
+            groups.setdefault(found.outcome, []).append(f"{labelled} ({_amount(found)})")
+    shown: tuple[tuple[Outcome, str], ...] = (("better", "better than"), ("worse", "worse than"))
+    parts = [f"{words} {other} with {listed(groups[outcome])} labels" for outcome, words in shown if outcome in groups]
+    if "unclear" in groups:
+        parts.append(f"no difference to {other} could be shown with {listed(groups['unclear'], 'or')} labels")
+    if "unknown" in groups:
+        parts.append(f"one seed, which shows nothing, differs from {other} with {listed(groups['unknown'])} labels")
+    return f"{row.arm}: {'; '.join(parts)}." if parts else ""
+
+
+def _amount(difference: Interval) -> str:
+    ends = "" if math.isnan(difference.low) else f", {span(difference)}"
+    return f"{signed(difference.mean)} pp{ends}"
+
+
+def _contrasts(block: Block) -> list[str]:
+    """Hold pairs of arms that differ in one thing against each other, with all labels."""
+    budgets = budgets_of(block)
+    found = [(pair, difference_at(block, pair[0], pair[1], budgets[-1])) for pair in CONTRASTS]
+    return [
+        f"With {budgets[-1]} labels, {words} ({first} minus {other}): {_amount(interval)}; {_WORDS[interval.outcome]}."
+        for (first, other, words), interval in found
+        if interval is not None
+    ]
+
+
+def _lost(row: Row, block: Block) -> list[str]:
+    """Say where selectors had learnt nothing."""
+    places = [
+        f"with {point.labelled} labels in {point.at_chance} of {counted(point.n, 'run')}"
+        for point in points_of(block, row)
+        if point.at_chance
+    ]
+    if not places:
+        return []
+    return [f"{row.arm}: what chooses had learnt nothing {listed(places)}; such a choice is no better than a draw."]
+
+
+def _costs(block: Block) -> list[str]:
+    """Say what arms cost up to the last target, as shares of the baseline, ours beside the paper's."""
+    points = {row.arm: _last(points_of(block, row)) for row in block.rows}
+    base = points.get(block.baseline)
+    if base is None:
+        return []
+    found = []
+    for row in block.rows:
+        point = points[row.arm]
+        if point is None or row.arm == block.baseline:
+            continue
+        shares = (_share(point.flops, base.flops), _share(point.cost_paper, base.cost_paper), row.seconds_relative)
+        found.append(f"{row.arm} {' / '.join(brief_percent(share) for share in shares)}")
+    what = "FLOPs / selectors' cost by the paper's convention / seconds"
+    return [f"As shares of {block.baseline}, in all: {what}: {'; '.join(found)}."] if found else []
+
+
+def _share(cost: float | None, base: float | None) -> float | None:
+    return cost / base if cost and base else None
+
+
+def _last(points: Sequence[Point]) -> Point | None:
+    return points[-1] if points else None
