@@ -18,7 +18,7 @@ from sartor.recipes.swast import SWaST
 from sartor.report.statistics import mean_interval
 from sartor.studies.double_loss_table import Square
 from sartor.studies.replaying import Coresets, followed, keep_network, replayed, spec_of
-from sartor.studies.tracking import Trail, lost, losses_together, mean_over, returns, supported, waits
+from sartor.studies.tracking import Trail, losses_together, lost, mean_over, returns, supported, waits
 
 DATA, MODEL = "few(of=digits, samples=160)", "cnn(width=4)"
 BASE = SWaST(

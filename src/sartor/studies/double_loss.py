@@ -73,8 +73,8 @@ class DoubleLossStudy(TrainingStudy):
         check_range("seeds", self.seeds, 2, float("inf"), high_open=True)
         check_range("margin", self.margin, 0, float("inf"), low_open=True, high_open=True)
         check_range("probe", self.probe, 1, float("inf"), high_open=True)
+        moving(self.pruner, 0.5)
         super().check()
-        moving(self.pruner, self.sparsities[0])
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield all weights and pruned ones with every hold, and the swaps of pruned ones without any."""

@@ -90,11 +90,15 @@ def told(squares: Sequence[Square], seeds: int, margin: float) -> Findings:
         Table(f"Who held the weights that died, {runs}, points of samples", list(tracks(squares))),
     ]
     verdict = bounded(
-        "Loss by pruning with chosen samples beyond that with random ones", {s.name: s.collapse() for s in chosen}, margin
+        "Loss by pruning with chosen samples beyond that with random ones",
+        {s.name: s.collapse() for s in chosen},
+        margin,
     )
     verdict += bounded("Worth of coresets and masks from one run", {s.name: s.pairing() for s in squares}, margin)
     for pruned in (True, False):
-        gains = {f"{hold}, {s.name}": gain(s, hold, pruned) for s in squares for hold in HOLDS[not pruned] if hold != NONE}
+        gains = {
+            f"{hold}, {s.name}": gain(s, hold, pruned) for s in squares for hold in HOLDS[not pruned] if hold != NONE
+        }
         verdict += summed(f"Remedies minus none with {'pruned' if pruned else 'all'} weights", gains)
     for null in KINDS[1:3]:
         effects = {s.name: paired_difference(s.tracked(NONE, "lean"), s.tracked(NONE, null)) for s in squares}
@@ -123,7 +127,7 @@ def collapses(squares: Sequence[Square], margin: float) -> list[dict[str, Value]
 
 
 def swaps(squares: Sequence[Square], margin: float) -> list[dict[str, Value]]:
-    """Return a row for each square: accuracies with own and swapped coresets and masks, and what the pairing is worth."""
+    """Return a row for each square: accuracies with own and swapped coresets and masks, and what pairing is worth."""
     rows: list[dict[str, Value]] = []
     for square in squares:
         row: dict[str, Value] = {**square.where}

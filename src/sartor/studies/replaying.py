@@ -99,7 +99,9 @@ def moving(spec: str, sparsity: float | Mapping[str, float]) -> Rewiring:
     """Make a pruner. Raises: ConfigError: for one whose masks cannot be followed."""
     pruner = PRUNERS.build(spec, sparsity=sparsity)
     if not isinstance(pruner, Rewiring):
-        raise ConfigError(f"pruner is {spec!r}; masks can be followed of rigl and set, for these move weight by weight.")
+        raise ConfigError(
+            f"pruner is {spec!r}; masks can be followed of rigl and set, for these move weight by weight."
+        )
     return pruner
 
 
@@ -125,12 +127,12 @@ class Coresets:
             raise SelectionError(f"{file} is missing: {self.folder} chose nothing then; it must have the same epochs.")
         found = read_json(file)
         places = {name: row for row, name in enumerate(load(self.data, self.root).train.ids)}
-        rows = torch.tensor([places[name] for name in found["ids"]])
+        rows = torch.tensor([places.get(name, -1) for name in found["ids"]])
         strange = int((~torch.isin(rows, scan.rows)).sum())
         if len(rows) != k or strange:
             raise SelectionError(
-                f"{file} has {len(rows)} samples, {strange} of them not among these {len(scan)}; wanted are {k} of them. "
-                "Both runs need the same data, hold-out and fraction."
+                f"{file} has {len(rows)} samples, {strange} of them not among these {len(scan)}; wanted are {k} of "
+                "these. Both runs need the same data, hold-out and fraction."
             )
         return Subset(rows, torch.tensor(found["weights"]), found["scale"])
 

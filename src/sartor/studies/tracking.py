@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -33,7 +34,7 @@ class Trail:
     pool: Pool
 
     @cached_property
-    def lines(self) -> list[dict[str, float]]:
+    def lines(self) -> list[dict[str, Any]]:
         """Its metrics."""
         return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text("utf-8").splitlines()]
 
@@ -125,7 +126,9 @@ def losses_together(own: Trail, other: Trail, network: nn.Module, *, probe: int,
     `swapped coresets`: this run's weights, with the other's coresets for its own; `living`: all that lived. Each is a
     mean over the intervals after a selection. `network` serves to take the run's weights, and is changed.
     """
-    found: dict[str, list[float | None]] = {kind: [] for kind in ("lean", "swapped masks", "swapped coresets", "living")}
+    found: dict[str, list[float | None]] = {
+        kind: [] for kind in ("lean", "swapped masks", "swapped coresets", "living")
+    }
     for number, epoch in enumerate(own.epochs):
         network.load_state_dict(network_at(own.folder, epoch))
         network.eval()
@@ -154,7 +157,7 @@ def returns(trail: Trail) -> dict[str, float | None]:
     A weight is dropped by a move and a sample by a selection, as often as that happens; the epochs are the median of
     those that came back. What is dropped late has had less time to.
     """
-    each = [steps for steps in pairwise(trail.steps)]
+    each = list(pairwise(trail.steps))
     moments = {step: sum(stop <= step for _, stop in each) + part(each, step) for step in trail.moves}
     masks = [torch.cat([mask.flatten() for mask in layers.values()]) for layers in trail.moves.values()]
     rows = trail.pool.rows
