@@ -1,8 +1,9 @@
-"""Gradients of single samples in all weights of a network, of which only the norms are kept."""
+"""Gradients of single samples in all weights of a network, and their norms."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,11 +25,23 @@ Given = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 def gradient_norms(model: nn.Module, inputs: Inputs, targets: Int64[Tensor, "b"]) -> Float32[Tensor, "b"]:
     """Return the Euclidean norm of each sample's cross-entropy gradient in all weights that train.
 
+    See `sample_gradients`, which raises the same errors.
+    Source: Paul et al. 2021, Definition 2.2 (one network).
+    """
+    norms = [torch.empty(0)]
+    for gradients in sample_gradients(model, inputs, targets):
+        lengths = [torch.linalg.vector_norm(g.flatten(1).float(), dim=1) for g in gradients.values()]
+        norms.append(torch.linalg.vector_norm(torch.stack(lengths), dim=0).cpu())
+    return torch.cat(norms)
+
+
+def sample_gradients(model: nn.Module, inputs: Inputs, targets: Int64[Tensor, "b"]) -> Iterator[Weights]:
+    """Yield each sample's cross-entropy gradient in all weights that train, some samples at a time: (some, *weight).
+
     The model is run as it is, so call it in eval mode. Its first sample is run once more, to see that it can be.
     Memory: about 256 MiB, or one gradient if that is more, and the activations.
     Raises: SelectionError: for a model without weights that train, one that returns no table of logits or too few of
         them for the labels, or one that cannot be differentiated sample by sample (torch.func).
-    Source: Paul et al. 2021, Definition 2.2 (one network).
     """
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not weights:
@@ -37,14 +50,13 @@ def gradient_norms(model: nn.Module, inputs: Inputs, targets: Int64[Tensor, "b"]
         ((), inputs) if isinstance(inputs, dict) else (inputs if isinstance(inputs, tuple) else (inputs,), {})
     )
     size = max(1, ROOM // sum(p.numel() * p.element_size() for p in weights.values()))
-    norms = torch.empty(len(targets))
     if len(targets):
         with torch.no_grad():
             _check_logits(_logits(model, weights, _part(given, slice(0, 1))), targets)
     for start in range(0, len(targets), size):
         part = slice(start, start + size)
         try:
-            gradients = _gradients(model, weights, _part(given, part), targets[part])
+            yield _gradients(model, weights, _part(given, part), targets[part])
         except RuntimeError as error:
             if shortage(error) is not None:
                 raise
@@ -52,9 +64,6 @@ def gradient_norms(model: nn.Module, inputs: Inputs, targets: Int64[Tensor, "b"]
             raise SelectionError(
                 f"{type(model).__name__} cannot be differentiated sample by sample ({reason}); use grand(layers=last)."
             ) from error
-        lengths = [torch.linalg.vector_norm(g.flatten(1).float(), dim=1) for g in gradients.values()]
-        norms[part] = torch.linalg.vector_norm(torch.stack(lengths), dim=0).cpu()
-    return norms
 
 
 def _gradients(model: nn.Module, weights: Weights, given: Given, targets: Tensor) -> Weights:

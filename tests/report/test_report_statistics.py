@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sartor.report.statistics import Interval, mean_interval, paired_difference
+from sartor.report.statistics import Interval, equivalence, mean_interval, paired_difference
 
 values = st.lists(st.integers(0, 500).map(lambda hits: hits / 5), min_size=2, max_size=9)
 
@@ -89,3 +89,22 @@ def test_one_value_gives_no_interval() -> None:
 def test_no_values_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
         mean_interval([])
+
+
+@given(values, st.floats(0.1, 50))
+def test_equivalence_is_two_one_sided_tests(sample: list[float], margin: float) -> None:
+    found = equivalence(mean_interval(sample), margin)
+    if len(set(sample)) > 1:
+        above = stats.ttest_1samp(sample, -margin, alternative="greater").pvalue
+        below = stats.ttest_1samp(sample, margin, alternative="less").pvalue
+        assert found == pytest.approx(max(above, below), abs=1e-6)
+        ends = stats.ttest_1samp(sample, 0).confidence_interval(0.9)
+        assert (found < 0.05) == (-margin < ends.low and ends.high < margin)
+
+
+def test_equivalence_at_its_ends() -> None:
+    assert equivalence(mean_interval([0.1, 0.1]), 0.5) == 0
+    assert equivalence(mean_interval([0.5, 0.5]), 0.5) == 1
+    assert math.isnan(equivalence(mean_interval([0.1]), 0.5))
+    with pytest.raises(ValueError, match="margin is 0"):
+        equivalence(mean_interval([0.1, 0.2]), 0)

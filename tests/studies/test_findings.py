@@ -9,7 +9,18 @@ import pytest
 
 from sartor.report.charts import Chart, Panel, Series, as_csv, draw, series_of
 from sartor.report.statistics import mean_interval
-from sartor.studies.findings import Effect, Findings, Table, compared, flat, rows_as_csv, shown, tally
+from sartor.studies.findings import (
+    Effect,
+    Findings,
+    Table,
+    bounded,
+    compared,
+    flat,
+    rows_as_csv,
+    shown,
+    standing,
+    tally,
+)
 
 UP, DOWN, UNCLEAR, ONE = (mean_interval(v) for v in ([1.0, 1.2, 1.1], [-1.0, -1.2, -1.1], [-1.0, 1.2, 0.1], [2.0]))
 
@@ -61,3 +72,20 @@ def test_a_figure_is_data_and_a_picture() -> None:
     assert all(text in svg for text in (b">numbers<", b">two<"))
     with pytest.raises(ValueError, match="gif"):
         draw(chart, "gif")
+
+
+def test_where_a_difference_stands() -> None:
+    assert standing(UP, 0.5) == "above 0"
+    assert standing(UP, 2.0) == "above 0, within 2"
+    assert standing(UNCLEAR, 0.5) == "undecided"
+    assert standing(mean_interval([0.1, -0.1, 0.05]), 0.5) == "within 0.5"
+    assert standing(ONE, 0.5) == standing(None, 0.5) == "unknown"
+
+
+def test_a_bound_holds_over_the_grid_only_where_it_holds_everywhere() -> None:
+    small = mean_interval([0.1, -0.1, 0.05])
+    assert "all of them, so over the whole grid; 0 stay undecided" in bounded("it", {"a": small, "b": small}, 0.5)[0]
+    first, second = bounded("it", {"a": small, "b": UNCLEAR, "c": DOWN}, 0.5)
+    assert "of 3 differences, within 0.5 points of 0 (two one-sided tests, 5 %) are 1 of them; 1 stay" in first
+    assert second.startswith("Shown are c: -1.10")
+    assert "nothing is shown" in bounded("it", {"a": ONE}, 0.5)[0]

@@ -10,9 +10,12 @@ import pytest
 
 from sartor.cli.main import main
 from sartor.cli.study import parse
+from sartor.errors import ConfigError
 from sartor.registry import MODELS, STUDIES
 from sartor.studies.cost_conventions import dominated
+from sartor.studies.cross import FILLS, SELECTS, SOURCES, CrossStudy
 from sartor.studies.noise import curve
+from sartor.studies.preservation_or_distillation import Grid, Way
 from sartor.studies.synergy import Square
 from sartor.studies.trainings import TrainingStudy, average, points
 
@@ -26,6 +29,9 @@ OWN = {
     "trim": ("--every", "2", "--fractions", "0.5"),
     "cost-conventions": ("--every", "2", "--fraction", "0.5"),
     "alignment": ("--acquisitions", "random", "entropy", "--budgets", "0.3,0.6", "--targets", "0.6", "--t-sync", "1"),
+    "double-loss": ("--every", "2", "--fractions", "0.5", "--selectors", "el2n", "--noise", "0", "--probe", "10"),
+    "preservation-or-distillation": ("--every", "2", "--fractions", "0.5", "--weights", "0.1", "--seeds", "1"),
+    "cross": ("--every", "2", "--fraction", "0.5", "--weights", "0.1", "--budgets", "30,60", "--seeds", "1"),
     "preservation": ("--every", "2", "--fractions", "0.5", "--weights", "0.1", "--seeds", "1"),
 }
 TRAININGS = [name for name in STUDIES if issubclass(STUDIES[name], TrainingStudy)]  # type: ignore[arg-type]
@@ -56,7 +62,7 @@ def test_a_tiny_grid(
     assert table.splitlines()[0].endswith(".")
     assert "### " in table
     rows = list(csv.DictReader((tmp_path / "a/results.csv").open()))
-    assert all(row["noise"] == "0.25" for row in rows if "noise" in row)
+    assert all(float(row["noise"]) in study.noise for row in rows if row.get("noise"))
     before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
     assert main(words) == 0
     assert {path: path.read_bytes() for path in before} == before, "a finished study is read back"
@@ -139,6 +145,14 @@ def test_curves_are_means_over_runs() -> None:
         ("proxy-ranking", ("--tops", "0"), "tops is 0"),
         ("proxy-ranking", ("--acquisitions", "el2n"), "el2n needs targets, which this study does not bring"),
         ("proxy-ranking", ("--proxies", "cn"), "Did you mean 'cnn'"),
+        ("double-loss", ("--noise", "0.2"), "wrong labels differ; leave it out"),
+        ("double-loss", ("--seeds", "1"), "seeds is 1"),
+        ("double-loss", ("--pruner", "acdc"), "masks can be followed of rigl and set"),
+        ("double-loss", ("--selectors", "random"), "stands beside the others"),
+        ("preservation-or-distillation", ("--shares", "1.5"), r"shares is 1\.5"),
+        ("preservation-or-distillation", ("--teacher-share", "0"), "teacher_share is 0"),
+        ("cross", ("--weights", "0"), "weights is 0"),
+        ("cross", ("--proxy-sparsity", "1"), "proxy_sparsity is 1"),
         ("synergy", ("--data", "few(of=digits, samples=9999)"), "samples is 9999, but digits has 1297"),
         ("synergy", ("--fraction", "0.1", "0.2"), "See sartor study synergy --help"),
     ],
@@ -192,3 +206,66 @@ def test_networks_with_another_classifier() -> None:
     torch.testing.assert_close(head2 - head, 0.25 * plain.classifier.weight.detach())
     assert repr(decaying) != repr(MODELS.build(f"{where}:decayed(of='cnn(width=2)', decay=0.5)", **given))
     assert isinstance(MODELS.build(f"{where}:dropped(of='cnn(width=2)')", **given).classifier[0], torch.nn.Dropout)
+
+
+def test_what_a_run_takes_from_another_is_charged_to_it() -> None:
+    """Proxy and network together, or SWaST-cut and what follows it, cost what they are matched with."""
+    study = parse("cross", [*TINY, "--every", "2", "--fraction", "0.5", "--epochs", "20", "--noise", "0"])
+    assert isinstance(study, CrossStudy)
+    cost = {}
+    for factors, recipe in study.recipes():
+        cost[tuple(factors.values())] = study.forecaster(study.model_of(factors))(recipe).flops
+    for arm, source in SOURCES.items():
+        cost[arm] += cost[source]
+    own = cost[SELECTS, "own network", "epochs"]
+    assert cost[SELECTS, "random", "total"] == pytest.approx(own, rel=0.15)
+    assert cost[SELECTS, "proxy", "total"] == pytest.approx(own, rel=0.15)
+    assert cost[SELECTS, "proxy", "epochs"] > 1.3 * own
+    filled = [flops for (question, _, match), flops in cost.items() if (question, match) == (FILLS, "total")]
+    assert len(filled) == 4
+    assert max(filled) < 1.15 * min(filled)
+    results = [
+        {"question": q, "arm": a, "match": m, "noise": 0.0, "seed": 0, "flops": 10.0 ** len(a)}
+        for q, a, m in [(FILLS, "filled with zeros", "total"), (SELECTS, "own network", "epochs")]
+    ]
+    assert [row["flops"] for row in study.results({"cells": results})] == [1e17 + 1e11, 1e11]
+
+
+def test_the_best_weight_is_that_of_held_out_samples() -> None:
+    where = {"match": "epochs", "fraction": 0.1, "samples": "random"}
+    results = [
+        result(seed, accuracy, **{**where, "weight": weight, "validation_accuracy": held})
+        for seed in (0, 1)
+        for weight, accuracy, held in ((None, 0.9, 0.5), (0.1, 0.6, 0.7), (1.0, 0.8, 0.6))
+    ]
+    ways = [Way("random"), Way("random", 0.1), Way("random", 1.0)]
+    grid = Grid(results, {"noise": 0.0, "match": "epochs", "fraction": 0.1}, 0.1)
+    assert grid.best(ways) == Way("random", 0.1)
+
+
+def test_networks_that_are_cut_or_filled(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from sartor.models.build import build_model
+
+    given = {"classes": 10, "input_shape": (1, 8, 8), "seed": 3}
+    whole = build_model("cnn(width=4)", **given)
+    small = build_model("sartor.studies.networks:thinned(of='cnn(width=4)', sparsity=0.5)", **given)
+    assert small.conv1.out_channels == 2
+    assert small(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    norms = whole.conv1.weight.flatten(1).norm(dim=1)
+    assert torch.equal(small.conv1.weight, whole.conv1.weight[norms.topk(2).indices.sort().values])
+    trained = {name: torch.full_like(value, 7) for name, value in whole.state_dict().items()}
+    mask = torch.arange(whole.conv1.weight.numel()).view_as(whole.conv1.weight) % 2 == 0
+    trained["conv1.weight"] = trained["conv1.weight"] * mask
+    save_file(trained, tmp_path / "model.safetensors")
+    save_file({"conv1.weight": mask}, tmp_path / "masks.safetensors")
+    form = f"sartor.studies.networks:refilled(of='cnn(width=4)', folder={str(tmp_path)!r}, complement={{}})"
+    for complement, rest in (("zeros", torch.zeros_like(whole.conv1.weight)), ("retained", whole.conv1.weight)):
+        filled = build_model(form.format(complement), **given)
+        assert torch.equal(filled.conv1.weight[~mask], rest[~mask])
+        assert (filled.conv1.weight[mask] == 7).all()
+        assert (filled.classifier.weight == 7).all()
+    with pytest.raises(ConfigError, match="Did you mean 'zeros'"):
+        build_model(form.format("zeroes"), **given)

@@ -28,6 +28,7 @@ from sartor.recipes.supplies import parts_scanned
 from sartor.recipes.timetable import Looks, count_steps
 from sartor.scanning import FORWARD_PARTS, scan
 from sartor.scanning import forward as call
+from sartor.teacher import PURPOSE as TEACHING
 from sartor.types import Pruner
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ def forecast(
     step = moved = again = 0
     passed, first = first_cost(pruner, flops, n)
     tally.charge(PURPOSE, first, trained=passed)
+    lessons = recipe.lessons(n)
+    tally.charge("teacher", lessons.trained * training_flops(flops, {}), trained=lessons.trained)
     for slot in slots:
         started = started or slot.draws
         if slot.draws:
@@ -190,6 +193,8 @@ def forecast(
         for size in even_sizes(slot.size, recipe.batch_size)[: slot.steps(recipe.batch_size)] if slot.size else []:
             moves = pruner is not None and pruner.moves(step, total_steps)
             tally.charge(purpose, size * passes * (now.dense_step if moves and needs_dense else now.step), trained=size)
+            if lessons.asked:
+                tally.charge(TEACHING, size * passes * flops.forward, scanned=size * passes)
             now = prices(step) if moves else now
             step, moved, again = step + 1, moved + moves, again + size * (passes - 1)
         if slot.size and recording == "epoch":
@@ -200,6 +205,8 @@ def forecast(
     last = next(slot.size for slot in reversed(slots) if slot.size)
     tally.charge(MEASURING, trials * n * now.forward, scanned=trials * n)
     tally.charge(TUNING, more * last * now.step, trained=more * last)
+    if lessons.asked:
+        tally.charge(TEACHING, more * last * flops.forward, scanned=more * last)
     if recording == "epoch":
         tally.charge("record", more * n * now.forward, scanned=more * n)
     return Forecast(

@@ -37,7 +37,7 @@ from sartor.recipes.setup import (
     prepare_data,
     prepare_trainer,
 )
-from sartor.recipes.timetable import Looks, Slot
+from sartor.recipes.timetable import Lessons, Looks, Slot
 from sartor.recipes.training import training_options
 from sartor.recording import RECORDS
 from sartor.run import Run
@@ -192,6 +192,10 @@ class Recipe(ABC):
         epochs have trained before it.
         """
         return Looks()
+
+    def lessons(self, n: int) -> Lessons:
+        """Count what a teacher of the network costs, for a training pool of n samples; most recipes have none."""
+        return Lessons()
 
     @property
     def recording(self) -> str:

@@ -42,6 +42,17 @@ class Looks:
     earlier: int = 0
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """What a teacher of the student's own size costs: samples it is `trained` on before, and whether it is `asked`.
+
+    A teacher is asked of every sample that the student is trained on.
+    """
+
+    trained: int = 0
+    asked: bool = False
+
+
 def count_steps(slots: Iterable[Slot], batch_size: int) -> int:
     """Return the number of optimiser steps of a timetable."""
     return sum(slot.steps(batch_size) for slot in slots)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 Outcome = Literal["better", "worse", "unclear", "unknown"]
 
@@ -69,3 +69,21 @@ def paired_difference(
     if not seeds:
         return None
     return mean_interval([round(first[seed] - second[seed], 9) for seed in seeds], level=level)
+
+
+def equivalence(found: Interval, margin: float, *, level: float = 0.95) -> float:
+    """Return the p-value of two one-sided t-tests: the smaller, the surer is it that the mean lies within +- margin.
+
+    `level` is that of the interval. Below 0.05 the 90 % interval lies within the margin. That each of several effects
+    is within it needs no correction for their number, that some are does. NaN of a single value.
+    Source: Schuirmann 1987. Raises: ValueError: for a margin that is not above 0.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin is {margin:g}; it must be above 0.")
+    if math.isnan(found.low):
+        return math.nan
+    error = found.half_width / float(stdtrit(found.n - 1, (1 + level) / 2))
+    room = margin - abs(found.mean)
+    if error == 0:
+        return 0.0 if room > 0 else 1.0
+    return float(stdtr(found.n - 1, -room / error))

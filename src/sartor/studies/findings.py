@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sartor.report.charts import Chart, as_csv, draw
-from sartor.report.statistics import Interval
+from sartor.report.statistics import Interval, equivalence
 from sartor.report.wording import counted
 
 
@@ -136,3 +136,26 @@ def summed(what: str, effects: Mapping[str, Interval | None]) -> list[str]:
     shown_ones = [(name, e) for name, e in effects.items() if e is not None and e.outcome in ("better", "worse")]
     named = [f"{name}: {e.mean:+.2f} ({e.low:+.2f} to {e.high:+.2f})" for name, e in shown_ones]
     return [tally(what, list(effects.values())), *([f"Shown are {'; '.join(named)}."] if named else [])]
+
+
+def standing(found: Interval | None, margin: float) -> str:
+    """Say where a difference stands to 0 and to +- margin; `within` is by two one-sided tests at 5 %."""
+    if found is None or math.isnan(found.low):
+        return "unknown"
+    side = {"better": "above 0", "worse": "below 0"}.get(found.outcome, "")
+    within = f"within {margin:g}" if equivalence(found, margin) < 0.05 else ""
+    return ", ".join(filter(None, (side, within))) or "undecided"
+
+
+def bounded(what: str, effects: Mapping[str, Interval | None], margin: float) -> list[str]:
+    """Say whether every difference lies within +- margin, how many do, and which could be shown to leave out 0."""
+    known = {name: standing(found, margin) for name, found in effects.items()}
+    if not known or "unknown" in known.values():
+        return [f"{what}: nothing is shown, for that takes two seeds or more."]
+    within = sum("within" in stand for stand in known.values())
+    whole = "all of them, so over the whole grid" if within == len(known) else f"{within} of them"
+    return [
+        f"{what}: of {counted(len(known), 'difference')}, within {margin:g} points of 0 (two one-sided tests, 5 %) are "
+        f"{whole}; {sum('undecided' in stand for stand in known.values())} stay undecided.",
+        *summed(what, effects)[1:],
+    ]

@@ -63,15 +63,20 @@ class GridStudy(Study):
 
     @abstractmethod
     def tables(self, results: Sequence[Mapping[str, Any]]) -> Findings:
-        """Say what the work came to; `results` are those of `cells`, in their order."""
+        """Say what the work came to; `results` are those of `cells`."""
 
     def stages(self) -> Mapping[str, Sequence[Work]]:
         """Return the one stage."""
         return {"cells": self.cells()}
 
+    def results(self, outcomes: Outcomes) -> list[Mapping[str, Any]]:
+        """Return what the cells came to, one stage after the other."""
+        return [result for stage in outcomes.values() for result in stage]
+
     def files(self, outcomes: Outcomes) -> Files:
         """Return results.json, results.csv, table.md and the figures as svg, png and csv."""
-        found = self.tables(outcomes["cells"])
+        results = self.results(outcomes)
+        found = self.tables(results)
         options = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(self).items()}
-        kept = {"format": 1, "options": options, "cells": list(outcomes["cells"])}
+        kept = {"format": 1, "options": options, "cells": results}
         return {"results.json": to_json(kept)} | dict(found.files())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sartor.comparison import Forecaster, fit_fresh, load, model_for
+from sartor.comparison import Forecaster, Work, fit_fresh, load, model_for
 from sartor.errors import check_range
 from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
@@ -65,6 +65,19 @@ class RecipeStudy(GridStudy):
     def told(self, result: Result) -> dict[str, Any]:
         """Return what the study needs of a run beside `KEPT`."""
         return {}
+
+    def waits(self, factors: Row) -> bool:
+        """Tell whether a run reads what others have left: it is made when they are done."""
+        return False
+
+    def made(self, cell: Cell) -> Result:
+        """Make a run, or read it back."""
+        return cell.fit(cell.recipe, cell.model)
+
+    def stages(self) -> Mapping[str, Sequence[Work]]:
+        """Return the runs, and then those that read what these have left."""
+        first, then = ([c for c in self.cells() if self.waits(dict(c.factors)) == late] for late in (False, True))
+        return {"cells": first} | ({"cells that follow": then} if then else {})
 
     def cells(self) -> list[Cell]:
         """List every recipe, at every noise level and seed."""
@@ -144,11 +157,15 @@ class Cell:
 
     def run(self) -> dict[str, Any]:
         """Train (or read it back) and return what varies and what came of it."""
-        study, labels = self.study, {"arm": self.name, "data": self.study.data, "model": self.model}
-        where = (study.data, study.place, self.model, self.folder)
-        result = fit_fresh(self.recipe, *where, labels=labels, shared=study.shared)
-        factors = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
-        return factors | {name: result.results[name] for name in KEPT} | study.told(result)
+        result = self.study.made(self)
+        where = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
+        return where | {name: result.results[name] for name in KEPT} | self.study.told(result)
+
+    def fit(self, recipe: Recipe, model: str, **options: Any) -> Result:
+        """Train a fresh network in the run's folder."""
+        study, labels = self.study, {"arm": self.name, "data": self.study.data, "model": model}
+        given: dict[str, Any] = {"labels": labels, "shared": study.shared, **options}
+        return fit_fresh(recipe, study.data, study.place, model, self.folder, **given)
 
 
 @functools.lru_cache(maxsize=2)

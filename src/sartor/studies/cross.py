@@ -1,0 +1,249 @@
+"""Pieces of one paper in the place of another's: a pruned proxy selects, stored states teach, sparse nets are fused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sartor.errors import check_range
+from sartor.recipes.arms import dense, make_arm
+from sartor.recipes.outcome import Result
+from sartor.recipes.prunefuse import PruneFuse
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.swast import SWaST
+from sartor.registry import STUDIES
+from sartor.report.charts import Chart, Panel, series_of
+from sartor.report.statistics import Interval, paired_difference
+from sartor.report.wording import counted
+from sartor.studies.findings import Effect, Findings, Table, Value, summed
+from sartor.studies.networks import refilled, thinned
+from sartor.studies.replaying import Coresets, spec_of
+from sartor.studies.study import Outcomes
+from sartor.studies.trainings import Cell, Row, TrainingStudy, average, mean_of, points
+
+OWN, PROXY, DENSE, RANDOM = "own network", "proxy", "dense network", "random"
+ZEROS, RETAINED, FRESH, LONGER = "filled with zeros", "filled with first weights", "dense anew", "SWaST-cut, longer"
+SCRATCH, FUSED = "from scratch", "fused"
+SELECTS, LOOKS, TEACHES, FILLS = "who selects", "who was asked", "who teaches", "fused after SWaST-cut"
+SOURCES = {
+    (SELECTS, PROXY, "epochs"): (LOOKS, PROXY, "epochs"),
+    (SELECTS, PROXY, "total"): (LOOKS, PROXY, "total"),
+    (SELECTS, DENSE, "epochs"): (LOOKS, DENSE, "epochs"),
+    (FILLS, ZEROS, "total"): (SELECTS, OWN, "epochs"),
+    (FILLS, RETAINED, "total"): (SELECTS, OWN, "epochs"),
+}
+"""Question, arm and match of a run -> those of the run whose coresets or weights it takes, at its cost."""
+
+
+@STUDIES.register("cross")
+@dataclass(frozen=True, kw_only=True)
+class CrossStudy(TrainingStudy):
+    """A pruned proxy as SWaST's selector, preservation as PruneFuse's distillation, fusion after SWaST-cut."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "model": "cnn(width=4)",
+        "seeds": 2,
+        "epochs": 10,
+        "every": 3,
+        "fraction": 0.2,
+        "tuning": 2,
+        "weights": (0.1,),
+        "noise": (0.2,),
+    }
+
+    out: Path = Path("runs/cross")
+    """Folder of all runs, tables and figures; the same command goes on where it stopped."""
+    selector: str = "moderate"
+    """What chooses coresets."""
+    fraction: float = 0.1
+    """Share of the training data in a coreset."""
+    sparsity: float = 0.7
+    """Share of the backbone's weights that SWaST removes; of the classifier's, 90 %."""
+    proxy_sparsity: float = 0.5
+    """Share of channels that the proxy and PruneFuse's selector lack."""
+    budgets: str = "0.05,0.1,0.2"
+    """Labels that PruneFuse has, round by round: shares of the pool, or whole numbers."""
+    acquisition: str = "least-confidence"
+    """What chooses PruneFuse's labels."""
+    weights: tuple[float, ...] = (0.1, 1.0)
+    """Weights of the preservation loss in PruneFuse's place of distillation."""
+    tuning: int = 4
+    """Epochs on all data after SWaST-cut is fused."""
+    tuning_lr: float = 0.01
+    """Initial learning rate of these."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what no study can be made of."""
+        check_range("proxy_sparsity", self.proxy_sparsity, 0, 1, low_open=True, high_open=True)
+        for weight in self.weights:
+            check_range("weights", weight, 0, float("inf"), low_open=True, high_open=True)
+        super().check()
+
+    def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
+        """Yield the runs of the three questions, and those that were asked for coresets."""
+        makers = {SELECTS: self.selecting, LOOKS: self.asked, TEACHES: self.teaching, FILLS: self.filling}
+        for question, make in makers.items():
+            for (arm, match), recipe in make():
+                yield {"question": question, "arm": arm, "match": match}, recipe
+
+    def joint(self, **options: Any) -> SWaST:
+        """Make SWaST-cut."""
+        return self.base(**{"selector": self.selector, "fraction": self.fraction, "sparsity": self.sparsity, **options})
+
+    def only(self) -> Recipe:
+        """Make what a proxy is trained by: coresets with all weights."""
+        return make_arm("coreset-only", self.joint(), n=10_000)
+
+    def selecting(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
+        """Yield SWaST-cut by its own choice and by that of others, with its epochs, and at its whole cost."""
+        drawn = self.joint(selector="random")
+        yield (OWN, "epochs"), self.joint()
+        yield (RANDOM, "epochs"), drawn
+        yield (RANDOM, "total"), self.forecaster().matched(drawn, self.forecaster()(self.joint()).flops)
+        for arm, match in ((PROXY, "epochs"), (DENSE, "epochs"), (PROXY, "total")):
+            yield (arm, match), drawn.with_options(epochs=self.shared_epochs if match == "total" else self.epochs)
+
+    def asked(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
+        """Yield the trainings whose coresets SWaST-cut takes: of the proxy and of the dense network."""
+        yield (PROXY, "epochs"), self.only()
+        yield (PROXY, "total"), self.only().with_options(epochs=self.shared_epochs)
+        yield (DENSE, "epochs"), self.only()
+
+    @property
+    def shared_epochs(self) -> int:
+        """The epochs in which a proxy and SWaST-cut by its coresets together cost about what SWaST-cut alone does."""
+        target = self.forecaster()(self.joint()).flops
+        small = self.forecaster(self.model_of({"question": LOOKS, "arm": PROXY}))
+
+        def apart(epochs: int) -> float:
+            both = small(self.only().with_options(epochs=epochs)).flops
+            return abs(both + self.forecaster()(self.joint(selector="random", epochs=epochs)).flops - target)
+
+        return min(range(self.joint().fewest_epochs, self.epochs + 1), key=apart)
+
+    def teaching(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
+        """Yield PruneFuse with and without fusion, by labels alone, by distillation and by preservation.
+
+        With weight w, l + w KL at temperature 1 is preservation: (1 + w) times distillation's loss where the labels
+        have 1 / (1 + w); the factor is made up for by the learning rate.
+        """
+        common: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "probe": 0}
+        common |= {"evaluate_every": 10**6, "schedule": "cosine", "budgets": self.budgets}
+        common |= {"acquisition": self.acquisition, "sparsity": self.proxy_sparsity}
+        ways: dict[str, dict[str, Any]] = {"labels alone": {"kd": False}, "distillation": {}}
+        for w in self.weights:
+            ways[f"preservation {w:g}"] = {"kd_weight": 1 / (1 + w), "temperature": 1.0, "target_lr": self.lr * (1 + w)}
+        for (start, fusion), (way, options) in itertools.product({FUSED: True, SCRATCH: False}.items(), ways.items()):
+            yield (f"{start}, {way}", "epochs"), PruneFuse(fusion=fusion, **common, **options)
+
+    def filling(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
+        """Yield dense trainings of filled networks, and what the same cost brings a dense network and SWaST-cut."""
+        tuned = dense(self.joint(), epochs=self.tuning, lr=self.tuning_lr)
+        target = sum(self.forecaster()(recipe).flops for recipe in (self.joint(), tuned))
+        yield (ZEROS, "total"), tuned
+        yield (RETAINED, "total"), tuned
+        yield (FRESH, "total"), self.forecaster().matched(dense(self.joint()), target)
+        yield (LONGER, "total"), self.forecaster().matched(self.joint(), target)
+
+    def model_of(self, factors: Row) -> str:
+        """Name the network: a proxy lacks channels."""
+        proxy = (factors["question"], factors["arm"]) == (LOOKS, PROXY)
+        return spec_of(thinned, of=self.model, sparsity=self.proxy_sparsity) if proxy else self.model
+
+    def source(self, cell: Cell) -> Cell | None:
+        """Return the run that a run takes coresets or weights from; None where it takes none."""
+        where = SOURCES.get(tuple(value for _, value in cell.factors))
+        if where is None:
+            return None
+        return replace(cell, factors=tuple(zip(("question", "arm", "match"), where, strict=True)))
+
+    def waits(self, factors: Row) -> bool:
+        """Some runs read what others have left."""
+        return (factors["question"], factors["arm"], factors["match"]) in SOURCES
+
+    def made(self, cell: Cell) -> Result:
+        """Make a run, with the coresets or weights that another one has left."""
+        source, arm = self.source(cell), dict(cell.factors)["arm"]
+        if source is None:
+            return super().made(cell)
+        folder = str(source.folder)
+        if arm in (ZEROS, RETAINED):
+            complement = {ZEROS: "zeros", RETAINED: "retained"}[arm]
+            return cell.fit(cell.recipe, spec_of(refilled, of=self.model, folder=folder, complement=complement))
+        there = {"folder": folder, "epochs": cell.recipe.epochs, "data": self.data, "root": self.place}
+        return cell.fit(cell.recipe.with_options(selector=spec_of(Coresets, **there)), cell.model)
+
+    def results(self, outcomes: Outcomes) -> list[Mapping[str, Any]]:
+        """Return what the runs came to; what a run takes from another one is charged to it too."""
+        rows = super().results(outcomes)
+        names = ("question", "arm", "match", "noise", "seed")
+        flops = {tuple(row[name] for name in names): row["flops"] for row in rows}
+        found: list[Mapping[str, Any]] = []
+        for row in rows:
+            source = SOURCES.get((row["question"], row["arm"], row["match"]))
+            lent = 0.0 if source is None else flops[(*source, row["noise"], row["seed"])]
+            found.append({**row, "flops": row["flops"] + lent})
+        return found
+
+    def compared(self) -> Iterator[tuple[str, Arm, Arm]]:
+        """Yield which arm is held against which other, question by question."""
+        pairs = [((PROXY, "epochs"), (OWN, "epochs")), ((PROXY, "total"), (OWN, "epochs"))]
+        pairs += [((PROXY, "epochs"), (DENSE, "epochs")), ((PROXY, "epochs"), (RANDOM, "epochs"))]
+        pairs += [((PROXY, "total"), (RANDOM, "total")), ((OWN, "epochs"), (RANDOM, "total"))]
+        yield from ((SELECTS, *pair) for pair in pairs)
+        kept = [f"preservation {weight:g}" for weight in self.weights]
+        against = [("distillation", "labels alone"), *((way, "labels alone") for way in kept)]
+        against += [(way, "distillation") for way in kept]
+        for start, (one, other) in itertools.product((FUSED, SCRATCH), against):
+            yield TEACHES, (f"{start}, {one}", "epochs"), (f"{start}, {other}", "epochs")
+        for way in ("labels alone", "distillation", *kept):
+            yield TEACHES, (f"{FUSED}, {way}", "epochs"), (f"{SCRATCH}, {way}", "epochs")
+        for one, other in itertools.product((ZEROS, RETAINED), (FRESH, LONGER)):
+            yield FILLS, (one, "total"), (other, "total")
+
+    def tables(self, results: Sequence[Row]) -> Findings:
+        """Tell accuracies and costs of every arm, sources included, and the differences that answer the questions."""
+        rows: list[dict[str, Value]] = []
+        effects: list[dict[str, Value]] = []
+        shown: dict[str, dict[str, Interval | None]] = {}
+        for noise in self.noise:
+            for factors, _ in self.recipes():
+                where = {"noise": noise, **factors}
+                flops = average(results, "flops", **where)
+                rows.append({**where, "accuracy": mean_of(points(results, **where)), "FLOPs": flops})
+            for question, one, other in self.compared():
+                found = paired_difference(*(at(results, noise, question, arm) for arm in (one, other)))
+                name, beside = (f"{arm} ({match})" for arm, match in (one, other))
+                effects.append(
+                    {"noise": noise, "question": question, "arm": name, "minus": beside, "is": Effect(found)}
+                )
+                shown.setdefault(question, {})[f"{name} minus {beside}, noise {noise:g}"] = found
+        runs = counted(self.seeds, "seed")
+        tables = [Table(f"Arms, {runs}, with the cost of what they take from others", rows)]
+        tables.append(Table(f"Differences, {runs}, percentage points", effects))
+        verdict = [
+            line for question, found in shown.items() for line in summed(question[0].upper() + question[1:], found)
+        ]
+        return Findings(tables, verdict, [Chart("figure", list(self.panels(results)))])
+
+    def panels(self, results: Sequence[Row]) -> Iterator[Panel]:
+        """Draw the accuracies of one question at one noise level."""
+        for noise, question in itertools.product(self.noise, (SELECTS, TEACHES, FILLS)):
+            arms = [(f["arm"], f["match"]) for f, _ in self.recipes() if f["question"] == question]
+            values = [(float(place), mean_of(at(results, noise, question, arm))) for place, arm in enumerate(arms)]
+            known = [(place, value) for place, value in values if value is not None]
+            names = [arm if match == "epochs" or question == FILLS else f"{arm}, equal cost" for arm, match in arms]
+            series = [series_of("", known, line=False)]
+            yield Panel(f"{question}, noise {noise:g}", "", "test accuracy (%)", series, names=names)
+
+
+Arm = tuple[str, str]
+"""An arm and what it is matched by."""
+
+
+def at(results: Sequence[Row], noise: float, question: str, arm: Arm) -> dict[int, float]:
+    """Return accuracies in percent by seed."""
+    return points(results, noise=noise, question=question, arm=arm[0], match=arm[1])

@@ -1,0 +1,188 @@
+"""Is what SWaST drops lost twice? Samples and weights dropped together, swapped between runs, tracked, and remedied."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sartor.comparison import Work, load, model_for
+from sartor.errors import ConfigError, check_range
+from sartor.files import read_object, to_json, write_atomic
+from sartor.recipes.arms import without_pruner
+from sartor.recipes.outcome import Result
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.swast import NONE, SWaST
+from sartor.recipes.taught import Taught
+from sartor.registry import STUDIES, parse
+from sartor.studies.double_loss_table import HOLDS, SMOOTH, Square, told
+from sartor.studies.findings import Findings
+from sartor.studies.replaying import Coresets, followed, keep_network, moving, replayed, spec_of
+from sartor.studies.study import Outcomes
+from sartor.studies.tracking import Trail, losses_together, returns
+from sartor.studies.trainings import Cell, Row, TrainingStudy
+
+OWN, SWAPPED = "own", "swapped"
+RANDOM = "random"
+TRACKED = (NONE, "selective", "complete")
+"""Kinds of hold whose masks and networks are kept."""
+SWAPS = ((SWAPPED, OWN), (OWN, SWAPPED), (SWAPPED, SWAPPED))
+"""Coresets and masks, each this run's or those of the next seed's."""
+
+
+@STUDIES.register("double-loss")
+@dataclass(frozen=True, kw_only=True)
+class DoubleLossStudy(TrainingStudy):
+    """Does dropping weights and samples together cost more than both alone, which ones are they, and what helps."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "model": "cnn(width=4)",
+        "seeds": 2,
+        "epochs": 10,
+        "every": 3,
+        "selectors": ("el2n",),
+        "fractions": (0.2,),
+        "pruner": "rigl(every=5)",
+    }
+
+    out: Path = Path("runs/double-loss")
+    """Folder of all runs, tables and figures; the same command goes on where it stopped."""
+    noise: tuple[float, ...] = (0.0,)
+    """Without wrong labels: they differ between seeds, whose coresets are swapped."""
+    selectors: tuple[str, ...] = ("el2n", "el2n(balanced=true)")
+    """What chooses, without and with a quota for each class; redrawn random samples stand beside."""
+    fractions: tuple[float, ...] = (0.05, 0.2)
+    """Shares of the training data in a coreset."""
+    sparsities: tuple[float, ...] = (0.9,)
+    """Shares of the backbone's weights removed; of the classifier's, always 90 %."""
+    smoothing: float = 0.1
+    """Label smoothing of that remedy."""
+    margin: float = 0.5
+    """Percentage points within which a difference counts as none."""
+    probe: int = 100
+    """Samples of the coreset, and as many left out, whose gradients are looked at."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what no study can be made of."""
+        if any(self.noise):
+            raise ConfigError("noise: coresets are swapped between seeds, whose wrong labels differ; leave it out.")
+        if RANDOM in self.selectors:
+            raise ConfigError("selectors names random, which stands beside the others anyhow; leave it out.")
+        check_range("seeds", self.seeds, 2, float("inf"), high_open=True)
+        check_range("margin", self.margin, 0, float("inf"), low_open=True, high_open=True)
+        check_range("probe", self.probe, 1, float("inf"), high_open=True)
+        moving(self.pruner, 0.5)
+        super().check()
+
+    def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
+        """Yield all weights and pruned ones with every hold, and the swaps of pruned ones without any."""
+        for selector in (*self.selectors, RANDOM):
+            for fraction in self.fractions:
+                for sparsity in (None, *self.sparsities):
+                    where = {"selector": selector, "fraction": fraction, "sparsity": sparsity}
+                    for hold in HOLDS[sparsity is None]:
+                        recipe = self.arm(selector, fraction, sparsity, hold)
+                        yield where | {"hold": hold, "coresets": OWN, "masks": OWN}, recipe
+                    for coresets, masks in SWAPS if sparsity is not None else ():
+                        recipe = self.arm(selector, fraction, sparsity, NONE)
+                        yield where | {"hold": NONE, "coresets": coresets, "masks": masks}, recipe
+
+    def arm(self, selector: str, fraction: float, sparsity: float | None, hold: str) -> Recipe:
+        """Make one recipe; all train on the same samples, so none is held out."""
+        preserve = hold if hold in ("selective", "complete") else NONE
+        smoothing = self.smoothing if hold == SMOOTH else 0.0
+        given: dict[str, Any] = {"holdout": 0.0, "selector": selector, "fraction": fraction, "preserve": preserve}
+        joint = self.base(**given, sparsity=sparsity, pruner=self.pruner_for(hold), label_smoothing=smoothing)
+        recipe: SWaST = without_pruner(joint, preserve) if sparsity is None else joint
+        return Taught.like(recipe, teacher="ema", ema_decay=0.99) if hold == "EMA teacher" else recipe
+
+    def pruner_for(self, hold: str) -> str:
+        """Name the pruner: another one for AC/DC, and one whose first weights keep their size, however few they are."""
+        name, options = parse(self.pruner)
+        if hold == "unscaled start":
+            options["rescale"] = "never"
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        return "acdc" if hold == "AC/DC" else f"{name}({given})"
+
+    def waits(self, factors: Row) -> bool:
+        """Swaps read what two other runs have left."""
+        return SWAPPED in (factors["coresets"], factors["masks"])
+
+    def tracked(self, cell: Cell) -> bool:
+        """Tell whether masks and networks of a run are kept."""
+        factors = dict(cell.factors)
+        return factors["sparsity"] is not None and factors["hold"] in TRACKED and not self.waits(factors)
+
+    def made(self, cell: Cell) -> Result:
+        """Make a run, keeping what it leaves, or with the coresets and masks that others have left."""
+        factors, recipe, pruner = dict(cell.factors), cell.recipe, getattr(cell.recipe, "pruner", "")
+        if self.waits(factors):
+            chosen, pruned = (self.source(cell, swapped=factors[what] == SWAPPED) for what in ("coresets", "masks"))
+            data = {"data": self.data, "root": self.place}
+            selector = spec_of(Coresets, folder=str(chosen.folder), epochs=self.epochs, **data)
+            other = spec_of(replayed, of=pruner, folder=str(pruned.folder), seed=pruned.recipe.seed)
+            return cell.fit(recipe.with_options(selector=selector, pruner=other), cell.model)
+        if self.tracked(cell):
+            kept = recipe.with_options(pruner=spec_of(followed, of=pruner, folder=str(cell.folder)))
+            return cell.fit(kept, cell.model, listener=functools.partial(keep_network, cell.folder))
+        return super().made(cell)
+
+    def source(self, cell: Cell, *, swapped: bool) -> Cell:
+        """Return the run itself as it was without swaps, or that of the next seed."""
+        factors = dict(cell.factors) | {"coresets": OWN, "masks": OWN}
+        seed = (cell.recipe.seed + swapped) % self.seeds
+        return replace(cell, factors=tuple(factors.items()), recipe=cell.recipe.with_options(seed=seed))
+
+    def told(self, result: Result) -> dict[str, Any]:
+        """Return the number of classes in the coreset that has fewest of them."""
+        counts = [line["class_counts"] for line in result.metrics if line["kind"] == "selection"]
+        return {"classes": min(sum(count > 0 for count in line) for line in counts)}
+
+    def stages(self) -> Mapping[str, Sequence[Work]]:
+        """Return the runs, the swaps, and then the tracks of the runs whose masks were kept."""
+        return {**super().stages(), "tracks": [Track(self, cell) for cell in self.cells() if self.tracked(cell)]}
+
+    def results(self, outcomes: Outcomes) -> list[Mapping[str, Any]]:
+        """Return what the runs came to, those that were tracked with what was found there."""
+        tracks = dict(zip((cell for cell in self.cells() if self.tracked(cell)), outcomes["tracks"], strict=True))
+        names = [name for name in self.stages() if name != "tracks"]
+        pairs = [(cell, row) for name in names for cell, row in zip(self.stages()[name], outcomes[name], strict=True)]
+        return [{**row, **tracks.get(cell, {})} for cell, row in pairs]  # type: ignore[call-overload]
+
+    def tables(self, results: Sequence[Row]) -> Findings:
+        """Tell where a collapse is, what swaps and remedies make of it, and what the tracks say."""
+        squares = [
+            Square(results, selector, fraction, sparsity)
+            for selector in (*self.selectors, RANDOM)
+            for fraction in self.fractions
+            for sparsity in self.sparsities
+        ]
+        return told(squares, self.seeds, self.margin)
+
+
+@dataclass(frozen=True)
+class Track:
+    """The samples and weights that one run dropped, held against the same of the next seed's run."""
+
+    study: DoubleLossStudy
+    cell: Cell
+
+    @property
+    def title(self) -> str:
+        """Name it in a line of progress."""
+        return f"track of {self.cell.title}"
+
+    def run(self) -> dict[str, Any]:
+        """Look at what was dropped together (or read it back)."""
+        study, cell = self.study, self.cell
+        file = cell.folder / "track.json"
+        if file.exists():
+            return read_object(file)
+        splits = load(study.data, study.place)
+        own, other = (Trail(study.source(cell, swapped=far).folder, splits.train) for far in (False, True))
+        network = model_for(splits, cell.model, cell.recipe.seed)
+        found = losses_together(own, other, network, probe=study.probe, seed=cell.recipe.seed) | returns(own)
+        write_atomic(file, to_json(found))
+        return found

@@ -1,0 +1,219 @@
+"""Preservation or distillation? Random samples held by stored states, or taught by a dense network, against SWaST."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sartor.comparison import load, training_size
+from sartor.errors import ConfigError, check_range
+from sartor.recipes.arms import make_arm
+from sartor.recipes.outcome import Result
+from sartor.recipes.recipe import Recipe
+from sartor.recipes.swast import NONE, SWaST
+from sartor.recipes.taught import Taught
+from sartor.registry import STUDIES
+from sartor.report.charts import Chart, Panel, series_of
+from sartor.report.statistics import Interval, paired_difference
+from sartor.report.wording import counted
+from sartor.studies.findings import Effect, Findings, Table, Value, summed
+from sartor.studies.trainings import Row, TrainingStudy, average, by_seed, mean_of, points
+
+RANDOM, CHOSEN, TAUGHT, SWAST = "random", "chosen", "random, taught", "SWaST"
+ARMS = {RANDOM: "coreset-only(selector=random)", CHOSEN: "coreset-only", SWAST: "swast-cut"}
+"""Samples redrawn at random or chosen, with all weights; and chosen samples with pruned weights."""
+MATCHES = ("epochs", "cost")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What is trained on and what holds it, by a weight: of stored states, or of the teacher's word; None for none."""
+
+    samples: str
+    weight: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name it in a sentence."""
+        kind = "the teacher's share" if self.samples == TAUGHT else "lambda"
+        return self.samples if self.weight is None else f"{self.samples}, {kind} {self.weight:g}"
+
+
+@STUDIES.register("preservation-or-distillation")
+@dataclass(frozen=True, kw_only=True)
+class PreservationOrDistillationStudy(TrainingStudy):
+    """Random samples with preservation or distillation against SWaST, over the weight of either and the fraction."""
+
+    QUICK: ClassVar[Mapping[str, Any]] = {
+        "model": "cnn(width=4)",
+        "seeds": 2,
+        "epochs": 10,
+        "every": 3,
+        "fractions": (0.2,),
+        "weights": (0.1,),
+        "shares": (0.5,),
+        "noise": (0.2,),
+    }
+
+    out: Path = Path("runs/preservation-or-distillation")
+    """Folder of all runs, tables and figures; the same command goes on where it stopped."""
+    selector: str = "moderate"
+    """What chooses."""
+    fractions: tuple[float, ...] = (0.05, 0.2)
+    """Shares of the training data in a coreset."""
+    weights: tuple[float, ...] = (0.01, 0.1, 1.0)
+    """Weights of the preservation loss, lambda."""
+    shares: tuple[float, ...] = (0.3, 0.7)
+    """Shares of the loss that are the teacher's; the labels have the rest."""
+    temperature: float = 4.0
+    """Temperature at which the teacher is listened to."""
+    teacher_share: float = 0.5
+    """Share of the FLOPs that the dense teacher's training has at equal cost; at equal epochs it has all epochs."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what no study can be made of."""
+        check_range("teacher_share", self.teacher_share, 0, 1, low_open=True, high_open=True)
+        for share in self.shares:
+            check_range("shares", share, 0, 1, low_open=True)
+        if not (self.weights and self.shares):
+            raise ConfigError("weights and shares: name one of each at least.")
+        super().check()
+
+    def ways(self) -> list[Way]:
+        """List what is compared."""
+        held = [Way(samples, weight) for samples in (RANDOM, SWAST) for weight in (None, *self.weights)]
+        return [*held, Way(CHOSEN), *(Way(TAUGHT, share) for share in self.shares)]
+
+    def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
+        """Yield every way, with its own epochs and at the cost of SWaST with preservation, teachers included."""
+        for fraction, way in itertools.product(self.fractions, self.ways()):
+            where = {"samples": way.samples, "weight": way.weight, "fraction": fraction}
+            target = self.forecaster()(self.student(Way(SWAST, self.weights[0]), fraction)).flops
+            yield where | {"match": "epochs"}, self.arm(way, fraction, self.epochs)
+            paid = self.arm(way, fraction, self.affordable(target))
+            yield where | {"match": "cost"}, self.forecaster().matched(paid, target)
+
+    def student(self, way: Way, fraction: float) -> SWaST:
+        """Make a way without its teacher."""
+        held = way.weight is not None and way.samples != TAUGHT
+        base = self.base(selector=self.selector, fraction=fraction)
+        recipe = make_arm(ARMS[RANDOM if way.samples == TAUGHT else way.samples], base, n=10_000)
+        assert isinstance(recipe, SWaST)
+        return recipe.with_options(preserve="complete", preserve_weight=way.weight) if held else plain(recipe)
+
+    def arm(self, way: Way, fraction: float, teacher_epochs: int) -> SWaST:
+        """Make a way."""
+        recipe = self.student(way, fraction)
+        if way.samples != TAUGHT or way.weight is None:
+            return recipe
+        given = {"teacher_epochs": teacher_epochs, "temperature": self.temperature}
+        return Taught.like(recipe, kd_weight=round(1 - way.weight, 9), **given)
+
+    def affordable(self, target: float) -> int:
+        """Return the epochs of a dense teacher that take its share of so many FLOPs; one at least."""
+        forecaster = self.forecaster()
+        each = 3 * forecaster.flops.forward * training_size(load(self.data, self.place), self.base())
+        return max(1, round(self.teacher_share * target / each))
+
+    def told(self, result: Result) -> dict[str, Any]:
+        """Return the accuracy on held-out samples, by which weights are chosen."""
+        return {"validation_accuracy": result.results["validation_accuracy"]}
+
+    def tables(self, results: Sequence[Row]) -> Findings:
+        """Tell accuracies, costs, differences to redrawn random samples and to SWaST, and the best weights."""
+        rows: list[dict[str, Value]] = []
+        best: list[dict[str, Value]] = []
+        effects: dict[str, dict[str, Interval | None]] = {}
+        for noise, match, fraction in itertools.product(self.noise, MATCHES, self.fractions):
+            grid = self.grid(results, noise, match, fraction)
+            rows += [grid.row(way) for way in self.ways()]
+            picked = {samples: grid.best([way for way in self.ways() if way.samples == samples]) for samples in KINDS}
+            for samples, way in picked.items():
+                effect = None if samples == SWAST else grid.minus(picked[SWAST], way)
+                row = {**grid.where, "samples": samples, "best": way.name, "accuracy": mean_of(grid.points(way))}
+                best.append(row | {"SWaST minus this": Effect(effect)})
+                if samples != SWAST:
+                    place = f"equal {match}, {fraction:g} of the data, noise {noise:g}"
+                    effects.setdefault(samples, {})[place] = effect
+        verdict = [
+            sentence
+            for samples, found in effects.items()
+            for sentence in summed(f"SWaST minus {samples}, each with its best weight on held-out samples", found)
+        ]
+        runs = counted(self.seeds, "seed")
+        tables = [
+            Table(f"Preservation and distillation, {runs}, percentage points", rows),
+            Table(f"The weights that were best on held-out samples, {runs}", best),
+        ]
+        return Findings(tables, verdict, [Chart("figure", list(self.panels(results)))])
+
+    def grid(self, results: Sequence[Row], noise: float, match: str, fraction: float) -> Grid:
+        """Return the runs of one setting; SWaST's usual weight is 0.1, where that is among them."""
+        usual = SWaST.preserve_weight if SWaST.preserve_weight in self.weights else self.weights[0]
+        return Grid(results, {"noise": noise, "match": match, "fraction": fraction}, usual)
+
+    def panels(self, results: Sequence[Row]) -> Iterator[Panel]:
+        """Draw accuracy over the weight, a line for each fraction."""
+        for noise, match, samples in itertools.product(self.noise, MATCHES, (RANDOM, SWAST, TAUGHT)):
+            ways = [way for way in self.ways() if way.samples == samples or (way == NO_TEACHER and samples == TAUGHT)]
+            series = []
+            for number, fraction in enumerate(self.fractions):
+                grid = self.grid(results, noise, match, fraction)
+                found = [(float(place), mean_of(grid.points(way))) for place, way in enumerate(ways)]
+                known = [(place, value) for place, value in found if value is not None]
+                series.append(series_of(f"{fraction:g} of the data", known, shift=0.05 * number))
+            names = ["none" if way.weight is None else f"{way.weight:g}" for way in ways]
+            yield Panel(
+                f"{samples}, equal {match}, noise {noise:g}", "weight", "test accuracy (%)", series, names=names
+            )
+
+
+KINDS = (SWAST, RANDOM, CHOSEN, TAUGHT)
+NO_TEACHER = Way(RANDOM)
+
+
+def plain(recipe: SWaST) -> SWaST:
+    """Return a recipe with nothing preserved."""
+    return recipe.with_options(preserve=NONE, preserve_weight=SWaST.preserve_weight)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs of one noise level, match and fraction."""
+
+    results: Sequence[Row]
+    where: Mapping[str, Any]
+    usual: float
+    """The weight of SWaST that all without a like one are held against."""
+
+    def points(self, way: Way) -> dict[int, float]:
+        """Return accuracies in percent by seed."""
+        return points(self.results, **self.where, samples=way.samples, weight=way.weight)
+
+    def minus(self, way: Way, other: Way) -> Interval | None:
+        """Return the paired difference of two ways."""
+        return paired_difference(self.points(way), self.points(other))
+
+    def best(self, ways: Sequence[Way]) -> Way:
+        """Return the way that was best on held-out samples, in the mean over seeds; of equals, the first."""
+
+        def held_out(way: Way) -> float:
+            return average(self.results, "validation_accuracy", **self.where, samples=way.samples, weight=way.weight)
+
+        return max(ways, key=held_out)
+
+    def row(self, way: Way) -> dict[str, Value]:
+        """Return a row of the table."""
+        here = {**self.where, "samples": way.samples, "weight": way.weight}
+        flops = mean_of(by_seed(self.results, lambda run: run["flops"], **here))
+        alike = Way(SWAST, way.weight if way.samples == RANDOM else self.usual)
+        return {
+            **here,
+            "accuracy": mean_of(self.points(way)),
+            "FLOPs": None if flops is None else flops.mean,
+            "minus random": Effect(None if way == NO_TEACHER else self.minus(way, NO_TEACHER)),
+            "minus SWaST": Effect(None if way.samples == SWAST else self.minus(way, alike)),
+        }

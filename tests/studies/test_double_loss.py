@@ -1,0 +1,160 @@
+"""What was dropped together: replays are exact, and tracks say what a plain count says."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sartor.comparison import fit_fresh, load, model_for
+from sartor.data.pool import Pool
+from sartor.errors import ConfigError, SartorError
+from sartor.recipes.swast import SWaST
+from sartor.report.statistics import mean_interval
+from sartor.studies.double_loss_table import Square
+from sartor.studies.replaying import Coresets, followed, keep_network, replayed, spec_of
+from sartor.studies.tracking import Trail, losses_together, lost, mean_over, returns, supported, waits
+
+DATA, MODEL = "few(of=digits, samples=160)", "cnn(width=4)"
+BASE = SWaST(
+    epochs=6,
+    batch_size=16,
+    every=2,
+    fraction=0.3,
+    selector="gradmatch",
+    preserve="none",
+    sparsity=0.7,
+    holdout=0.0,
+    probe=0,
+    evaluate_every=6,
+)
+PRUNER = "rigl(every=3)"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs, of two seeds, whose masks, coresets and networks are kept."""
+    folders = []
+    for seed in (0, 1):
+        folders.append(tmp_path_factory.mktemp("run") / str(seed))
+        recipe = BASE.with_options(seed=seed, pruner=spec_of(followed, of=PRUNER, folder=str(folders[-1])))
+        listener = functools.partial(keep_network, folders[-1])
+        fit_fresh(recipe, DATA, None, MODEL, folders[-1], labels={}, listener=listener)
+    return folders
+
+
+def repeated(coresets: Path, masks: Path, seed: int, out: Path) -> dict:
+    recipe = BASE.with_options(
+        selector=spec_of(Coresets, folder=str(coresets), epochs=6, data=DATA),
+        pruner=spec_of(replayed, of=PRUNER, folder=str(masks), seed=int(masks.name)),
+    )
+    return fit_fresh(recipe.with_options(seed=seed), DATA, None, MODEL, out, labels={}).results
+
+
+def test_a_run_repeated_by_its_own_coresets_and_masks_is_the_run(runs: list[Path], tmp_path: Path) -> None:
+    first = json.loads((runs[0] / "results.json").read_text())
+    again = repeated(runs[0], runs[0], 0, tmp_path / "own")
+    assert again["digest"] == first["digest"]
+    assert again["samples"].get("select", {}).get("forward", 0) == 0, "nothing is looked at"
+    assert again["flops"] < first["flops"], "nor is the dense gradient asked for"
+
+
+def test_swaps_take_the_others(runs: list[Path], tmp_path: Path) -> None:
+    first, other = (json.loads((run / "results.json").read_text())["digest"] for run in runs)
+    swapped = repeated(runs[1], runs[0], 0, tmp_path / "coresets")["digest"]
+    assert swapped["subset"] == other["subset"] != first["subset"]
+    assert swapped["masks"] == first["masks"]
+    swapped = repeated(runs[0], runs[1], 0, tmp_path / "masks")["digest"]
+    assert (swapped["subset"], swapped["masks"]) == (first["subset"], other["masks"])
+
+
+def test_what_cannot_be_replayed_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="masks can be followed of rigl and set"):
+        followed(of="magnitude", folder="x", sparsity=0.5)
+    (tmp_path / "0").mkdir()
+    with pytest.raises(SartorError, match="chose nothing then"):
+        repeated(tmp_path / "0", runs[0], 0, tmp_path / "a")
+    with pytest.raises(SartorError, match=r"step-000003.*cannot be read"):
+        repeated(runs[0], tmp_path / "0", 0, tmp_path / "b")
+    wrong = BASE.with_options(selector=spec_of(Coresets, folder=str(runs[0]), epochs=6, data=DATA), fraction=0.2)
+    with pytest.raises(SartorError, match="wanted are"):
+        fit_fresh(wrong.with_options(warmup=1), DATA, None, MODEL, tmp_path / "c", labels={})
+
+
+def test_a_trail_has_the_masks_and_networks_of_every_selection(runs: list[Path]) -> None:
+    trail = Trail(runs[0], load(DATA, None).train)
+    assert trail.epochs == [1, 3, 5]
+    assert trail.steps == [0, 10, 13, 16, 19, 22, 25]
+    assert list(trail.moves) == [0, 3, 6, 9, 12, 15, 18]
+    assert len(trail.masks) == 4
+    at_start, end = trail.masks[0], trail.masks[-1]
+    assert all(torch.equal(at_start[name], trail.moves[9][name]) for name in at_start)
+    assert all(torch.equal(end[name], trail.moves[18][name]) for name in end)
+    from safetensors.torch import load_file
+
+    last = load_file(runs[0] / "masks.safetensors")
+    assert all(torch.equal(end[name], last[name]) for name in last)
+    network = load_file(runs[0] / "seen/epoch-0001.safetensors")
+    assert all(not network[name][~mask].any() for name, mask in at_start.items())
+
+
+def test_who_holds_a_weight() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    pool = Pool.from_arrays(torch.randn(9, 1, 2, 2), torch.arange(9) % 3)
+    held = supported(model, pool, torch.tensor([2, 5, 7]), ["1.weight"])["1.weight"]
+    count = torch.zeros(3, 4)
+    for row in (2, 5, 7):
+        one = torch.tensor([row])
+        model.zero_grad()
+        F.cross_entropy(model(pool.gather(one)), pool.targets_of(one)).backward()
+        grown = model[1].weight.detach() - 1e-3 * model[1].weight.grad
+        count += grown.abs() > model[1].weight.detach().abs()
+    assert torch.equal(held, count / 3)
+
+
+def test_tracks_of_a_run_held_against_itself_and_another(runs: list[Path]) -> None:
+    splits = load(DATA, None)
+    own, other = (Trail(run, splits.train) for run in runs)
+    network = model_for(splits, MODEL)
+    alike = losses_together(own, own, network, probe=20, seed=0)
+    assert alike["lean"] == alike["swapped masks"] == alike["swapped coresets"]
+    found = losses_together(own, other, network, probe=20, seed=0)
+    assert found["lean"] == alike["lean"]
+    assert found["living"] == alike["living"]
+    assert len({found[kind] for kind in ("lean", "swapped masks", "swapped coresets")}) == 3
+    assert all(-100 <= value <= 100 for value in found.values() if value is not None)
+    back = returns(own)
+    assert 0 <= (back["weights back"] or 0) <= 100
+    assert back["samples back after"] in (2.0, 4.0)
+
+
+def test_how_long_what_left_was_away() -> None:
+    present = [torch.tensor(row, dtype=torch.bool) for row in ([1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1])]
+    assert waits(present, [0.0, 1.0, 3.0, 7.0]) == (3, [2.0, 6.0, 4.0])
+    before, after = {"w": torch.tensor([True, True, False])}, {"w": torch.tensor([True, False, True])}
+    assert lost(before, after)["w"].tolist() == [False, True, False]
+    assert mean_over({"w": torch.tensor([1.0, 2.0, 4.0])}, before) == 1.5
+    assert mean_over({"w": torch.tensor([1.0])}, {"w": torch.tensor([False])}) is None
+
+
+def row(accuracy: float, **where: object) -> dict:
+    plain = {"selector": "el2n", "fraction": 0.1, "sparsity": 0.9, "hold": "none", "coresets": "own", "masks": "own"}
+    return plain | {"test_accuracy": accuracy} | where
+
+
+def test_differences_of_differences() -> None:
+    results = []
+    for seed, shift in ((0, 0.0), (1, 0.01)):
+        corners = {("el2n", 0.9): 0.5 + shift, ("el2n", None): 0.9, ("random", 0.9): 0.8, ("random", None): 0.95}
+        results += [row(a, selector=s, sparsity=p, seed=seed) for (s, p), a in corners.items()]
+        swaps = {("swapped", "own"): 0.45, ("own", "swapped"): 0.4, ("swapped", "swapped"): 0.3}
+        results += [row(a, coresets=c, masks=m, seed=seed) for (c, m), a in swaps.items()]
+    square = Square(results, "el2n", 0.1, 0.9)
+    assert square.collapse() == mean_interval([-25.0, -24.0])
+    assert square.pairing() == mean_interval([-5.0, -4.0])
+    assert Square(results, "el2n", 0.2, 0.9).pairing() is None
