@@ -10,7 +10,7 @@ import torch
 from sartor.errors import ConfigError, SelectionError
 from sartor.history import History
 from sartor.recipes import Dense
-from sartor.recipes.dense import OFFERED
+from sartor.recipes.sampling import OFFERED
 from sartor.registry import SAMPLERS
 from sartor.select.coreset_file import as_csv
 from sartor.types import EpochSampler, Subset

@@ -33,6 +33,9 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
     if line["kind"] == "selection":
         noise = "" if line["noise_ratio"] is None else f", {100 * line['noise_ratio']:.1f} % of its labels wrong"
         return f"        selected {line['k']} samples{noise}"
+    if line["kind"] == "sampler":
+        told = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in line.items()}
+        return "        " + ", ".join(f"{name} {told[name]}" for name in line if name not in ("kind", "epoch", "stage"))
     if line["kind"] in ("round", "target"):
         return round_line(line)
     if line["kind"] == "pruned":
