@@ -27,18 +27,16 @@ class NetworkView:
     pool: Pool
     look: Callable[[Pool, frozenset[str]], Scan]
     probed: Callable[[int], None] = field(default=lambda samples: None)
-    device: torch.device = torch.device("cpu")
     world: World = field(default_factory=World)
 
     @classmethod
     def of(cls, model: nn.Module, pool: Pool, *, head: str | None = None, precision: str = "auto") -> NetworkView:
         """Look at a network where it is, outside of a recipe: nothing is charged."""
-        device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
 
         def look(part: Pool, needs: frozenset[str]) -> Scan:
             return scan(model, part, needs=needs, head=head, precision=precision)
 
-        return cls(model, pool, look, device=device)
+        return cls(model, pool, look)
 
     def scan(self, rows: Int64[Tensor, "m"], needs: Iterable[str]) -> Scan:
         """Scan some rows, ascending."""
@@ -52,8 +50,8 @@ class NetworkView:
         self, rows: Int64[Tensor, "b"], weights: Float[Tensor, "b"], *, generator: torch.Generator
     ) -> tuple[Float32[Tensor, "p"], Float32[Tensor, "p"]]:
         """Return gradient and estimated Hessian diagonal of the mean weighted loss of some rows; see `curvature`."""
-        inputs = self.pool.gather(rows, device=self.device)
-        targets = self.pool.targets_of(rows).to(self.device)
+        device = next((weight.device for weight in self.model.parameters()), torch.device("cpu"))
+        inputs, targets = self.pool.gather(rows, device=device), self.pool.targets_of(rows).to(device)
         found = slope_and_curvature(self.model, inputs, targets, weights, generator=generator)
         self.probed(len(rows))
         slope, curvature = self.world.broadcast(list(found))

@@ -348,7 +348,7 @@ class Trainer:
                 "select", trained=samples, flops=samples * PROBE * training_flops(self.flops, self.densities)
             )
 
-        return NetworkView(self.model, pool, look, probed, self.device, self.world)
+        return NetworkView(self.model, pool, look, probed, self.world)
 
     def record(self, recorder: Recorder, pool: Pool) -> None:
         """Visit all samples of a pool with the network as it is, a block at a time; charged as `record`."""

@@ -22,6 +22,7 @@ from sartor.recipes.sampling import (
     is_free,
     looks_of_sampler,
     needs_of,
+    told_by,
 )
 from sartor.recipes.setup import Data
 from sartor.recipes.state import Coreset, all_of, check_subset
@@ -161,7 +162,7 @@ class Dense(Recipe):
                 last = state.subset if state.drawn >= 0 else None
                 drawn = draw(sampler, memory, trainer, k=slot.size, subset=last, epoch=epoch, epochs=len(slots))
                 state.replace(drawn, epoch)
-                watch.selection(epoch, state.subset)
+                watch.selection(epoch, state.subset, **told_by(memory))
                 run.save()
             trainer.meter.start(run.step)
             if slot.size:

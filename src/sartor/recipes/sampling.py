@@ -112,6 +112,9 @@ def draw(
         drawn = sampler.sample(pool.rows, k, **given)
     if drawn is not subset:
         trainer.ledger.charge("select", flops=drawn.flops)
-    if memory is not None:
-        trainer.run.log("sampler", epoch=epoch, **memory.told)
     return drawn
+
+
+def told_by(memory: Memory | None) -> dict[str, Any]:
+    """Return what the metrics tell of a draw beside its subset."""
+    return {} if memory is None else {"told": memory.told}

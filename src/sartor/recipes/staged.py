@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
 
@@ -37,8 +37,11 @@ Costs = dict[str, dict[str, float]]
 class Before(Protocol):
     """What is done before each epoch of a training; it is saved with it."""
 
-    def begin(self, epoch: int, trainer: Trainer) -> None:
-        """Do it before an epoch; a training that goes on in the midst of one asks again."""
+    def begin(self, epoch: int, trainer: Trainer) -> Subset | None:
+        """Do it before an epoch; return what to train on from now on, or None for what it is.
+
+        A training that goes on in the midst of an epoch asks again.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,16 +71,20 @@ class Training(Recipe):
     """End after so many optimiser steps, whatever the epochs; the schedule has their length."""
 
     @classmethod
-    def like(cls, recipe: Recipe, **options: Any) -> Training:
+    def like(cls, recipe: Recipe, **options: Any) -> Self:
         """Take the training options of a recipe; the hold-out and the noise are made already, once for all."""
         common = {option.name: getattr(recipe, option.name) for option in fields(Recipe)}
         return cls(**{**common, "holdout": 0.0, "noise": 0.0, "noise_kind": "other", **options})
 
-    def timetable(self, n: int) -> list[Slot]:
-        """All samples in every epoch."""
+    def course(self, n: int) -> list[Slot]:
+        """All epochs of the schedule: all samples in every one."""
         if self.steps is not None:
             return fixed_steps(n, self.steps, self.batch_size)
-        return everything(n, (self.epochs if self.stop is None else self.stop) - self.start)
+        return everything(n, self.epochs)
+
+    def timetable(self, n: int) -> list[Slot]:
+        """The epochs of the schedule that are this training's."""
+        return self.course(n)[self.start : self.stop]
 
     def make_pruner(self) -> Pruner | None:
         """Make the pruner, if there is one."""
@@ -98,7 +105,7 @@ class Training(Recipe):
     ) -> Subset:
         """Train on all samples, with `weights` in the order of their rows; `ends` takes down how epochs end."""
         run, slots = trainer.run, self.timetable(len(data.train))
-        whole = everything(len(data.train), self.epochs) if self.steps is None else slots
+        whole = self.course(len(data.train))
         steps = count_steps(whole, self.batch_size)
         trainer.schedule = replace(trainer.schedule, epochs=len(whole), steps=steps)
         state = watch.follow(Coreset(all_of(data.train)))
@@ -107,8 +114,11 @@ class Training(Recipe):
             watch.selection(0, state.subset)
             run.save()
         for epoch in run.epochs(len(slots), "train"):
-            if before is not None:
-                before.begin(epoch, trainer)
+            drawn = None if before is None else before.begin(epoch, trainer)
+            if drawn is not None:
+                state.replace(drawn, epoch)
+                watch.selection(epoch, drawn, **getattr(before, "told", {}))
+                run.save()
             trainer.meter.start(run.step)
             trainer.train_epoch(state.subset, self.start + epoch, stop=slots[epoch].stop, purpose=self.purpose)
             if ends is not None:

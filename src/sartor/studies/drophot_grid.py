@@ -28,13 +28,14 @@ ARMS: dict[str, dict[str, str]] = {
     "lowest": {"selector": "forgetting(keep=lowest)"},
     "highest-balanced": {"selector": "forgetting(keep=highest, balanced=true)"},
     "lowest-balanced": {"selector": "forgetting(keep=lowest, balanced=true)"},
+    "crest": {"selector": "crest(batch_size=64)"},
     "random": {"selector": "random"},
     "random-matched": {"selector": "random", "match": "forgetting"},
     "baseline": {"selector": "none"},
     "baseline-matched": {"selector": "none", "match": "forgetting"},
 }
 """Coresets by forgetting, and their controls; those that are matched cost as much as the coresets by forgetting."""
-SPOILT = {"random": {"masks"}, "random-matched": {"masks"}, "baseline": {"batchnorm", "masks"}}
+SPOILT = {name: {"masks"} for name in ("crest", "random", "random-matched")} | {"baseline": {"batchnorm", "masks"}}
 SPOILT["baseline-matched"] = SPOILT["baseline"]
 """The defects that can reach an arm, where they are not all."""
 
