@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from sartor.data.loader import even_sizes
-from sartor.errors import ConfigError, SelectionError, check_effects, check_range
+from sartor.errors import SelectionError, check_effects, check_range
 from sartor.network_view import NetworkView
 from sartor.ranking import top_indices
 from sartor.registry import SAMPLERS
@@ -131,8 +131,6 @@ class CREST:
         for name in ("threshold", "learnt"):
             check_range(name, getattr(self, name), 0, math.inf)
         check_effects(self, {"learnt above 0": (self.learnt > 0, ("period",))})
-        if self.head is not None and not isinstance(self.head, str):
-            raise ConfigError(f"head is {self.head!r}; it must be the name of a module.")
 
     @property
     def needs(self) -> frozenset[str]:
