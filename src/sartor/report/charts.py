@@ -26,7 +26,7 @@ MARKERS = "oXDsP^vh"
 class Series:
     """What is drawn in one colour: places, values, and the ends of their intervals where there are such.
 
-    `line` joins the values; without it they are marks.
+    `line` joins the values; without it they are marks, or `bars` of width 1 that stand on 0.
     """
 
     label: str
@@ -35,6 +35,7 @@ class Series:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     line: bool = True
+    bars: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels side by side; `name` is the file's."""
+    """Panels side by side, so many `columns` of them at most; `name` is the file's."""
 
     name: str
     panels: Sequence[Panel]
+    columns: int = 3
 
 
-def series_of(label: str, values: Sequence[tuple[float, Interval]], *, shift: float = 0.0, line: bool = True) -> Series:
+def series_of(
+    label: str,
+    values: Sequence[tuple[float, Interval]],
+    *,
+    shift: float = 0.0,
+    line: bool = True,
+    bars: bool = False,
+) -> Series:
     """Make a series of intervals; one of a single value has no ends."""
     ends = [(i.mean, i.mean) if math.isnan(i.low) else (i.low, i.high) for _, i in values]
     return Series(
@@ -69,6 +78,7 @@ def series_of(label: str, values: Sequence[tuple[float, Interval]], *, shift: fl
         [low for low, _ in ends],
         [high for _, high in ends],
         line=line,
+        bars=bars,
     )
 
 
@@ -93,7 +103,7 @@ def draw(chart: Chart, kind: str) -> bytes:
         raise SartorError('figures need matplotlib; install it by pip install "sartor[report]".') from error
     style: Any = {**STYLE, "svg.hashsalt": chart.name}
     with matplotlib.rc_context(style):
-        columns = min(3, len(chart.panels))
+        columns = min(chart.columns, len(chart.panels))
         rows = -(-len(chart.panels) // columns)
         figure = Figure(figsize=(0.6 + 3.7 * columns, 3.5 * rows), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -112,7 +122,10 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         few = len(series.x) <= 40
         style: dict[str, Any] = {"color": colour, "label": series.label, "linewidth": 1.4, "markersize": 4}
-        axes.plot(series.x, series.y, linestyle="-" if series.line else "", marker=marker if few else "", **style)
+        if series.bars:
+            axes.bar(series.x, series.y, width=0.9, color=colour, alpha=0.45, label=series.label)
+        else:
+            axes.plot(series.x, series.y, linestyle="-" if series.line else "", marker=marker if few else "", **style)
         if series.low is not None and series.high is not None:
             axes.vlines(series.x, series.low, series.high, color=colour, linewidth=1.2, alpha=0.6)
     if panel.level is not None:
