@@ -17,8 +17,6 @@ CONTROLS = {
 }
 """What differences are called; the figure shows the first that the grid has."""
 assert set(CONTROLS) == set(DIFFERENCES)
-PRUNED = 0.5
-"""Where the accuracy right after the pruning stands, between the last epoch before, 0, and the first after, 1."""
 
 
 def settings_of(places: Iterable[tuple[str, float]]) -> Iterator[tuple[str, tuple[str, float]]]:
@@ -47,7 +45,7 @@ def panels_of(share: str, lines: Sequence[GridLine], shown: str | None) -> Itera
     tuned: list[Series] = []
     differences: list[Series] = []
     for number, arm in enumerate(arms):
-        mine, shift = [line for line in lines if line.arm == arm], 0.004 * (number - (len(arms) - 1) / 2)
+        mine, shift = [line for line in lines if line.arm == arm], 0.012 * (number - (len(arms) - 1) / 2)
         before = [] if mine[0].sparsity == 0 else [(0.0, mine[0].trained)]
         after.append(series_of(arm, [*before, *((line.sparsity, line.pruned) for line in mine)], shift=shift))
         tuned.append(series_of(arm, [(line.sparsity, line.accuracy) for line in mine], shift=shift))
@@ -70,16 +68,16 @@ def curve_charts(results: Sequence[Mapping[str, Any]]) -> Iterator[Chart]:
             if (defects, noise) == setting and sparsity in shown:
                 title = f"{100 * fraction:g} % of the data, {sparsity:g} pruned"
                 series = [curve(arm, list(runs.values())) for arm, runs in arms.items()]
-                panels.append(Panel(title, "epochs after the pruning", "test accuracy (%)", series))
+                panels.append(Panel(title, "epochs before and after the pruning (0)", "test accuracy (%)", series))
         yield Chart(f"curves{ending}", panels, columns=len(shown))
 
 
 def curve(arm: str, runs: Sequence[Mapping[str, Any]]) -> Series:
-    """Average the runs of an arm: the training before the pruning, which ends at 0, the pruned network, the tuning."""
+    """Average the runs of an arm: the training, which ends at -1, the network right after the pruning, the tuning."""
     values: dict[float, list[float]] = {}
     for run in runs:
         trained, tuned = run["curves"]["train"], run["curves"]["tune"]
-        places = [*range(1 - len(trained), 1), PRUNED, *range(1, len(tuned) + 1)]
+        places = range(-len(trained), len(tuned) + 1)
         for place, accuracy in zip(places, [*trained, run["pruned_accuracy"], *tuned]):
             if accuracy is not None:
                 values.setdefault(float(place), []).append(100 * accuracy)

@@ -94,7 +94,7 @@ def by_setting(scores: Iterable[Scores]) -> Iterator[tuple[str, list[Scores]]]:
     """Yield what each setting is called, and its scores by seed."""
     ordered = sorted(scores, key=lambda one: (*one.setting, one.seed))
     for (defects, noise), some in itertools.groupby(ordered, key=lambda one: one.setting):
-        spoilt = "counted right" if defects == "none" else f"defects: {defects}"
+        spoilt = "counted right" if defects == "none" else f"defects {defects}"
         yield spoilt + ("" if noise == 0 else f", {100 * noise:g} % wrong labels"), list(some)
 
 
@@ -165,27 +165,53 @@ def scores_chart(scores: Iterable[Scores], classes: int) -> Chart:
 def panels_of(name: str, some: Sequence[Scores], classes: int) -> list[Panel]:
     """Draw one setting."""
     by_position = some[0].changes is not None
-    counted = CHANGES if by_position else EVENTS
-    top = max(some[0].epochs - 1 if by_position else 0, *(int(one.chosen_by.max()) for one in some))
-    shares = [torch.bincount(one.chosen_by, minlength=top + 1).double() / len(one.chosen_by) for one in some]
-    bars = [(float(x), mean_interval([100 * float(share[x]) for share in shares])) for x in range(top + 1)]
-    series = [series_of(counted, bars, bars=True)]
+    counts = {EVENTS: events_on_one_scale(some)}
+    correlations = {"events, two seeds": pairs(some, lambda one: one.events)}
+    if by_position:
+        counts = {CHANGES: [one.chosen_by for one in some], **counts}
+        correlations = {"changes, two seeds": pairs(some, lambda one: one.chosen_by), **correlations}
+        correlations["changes and events"] = own(some)
+    (counted, first), *_ = counts.items()
+    top = some[0].epochs - 1 if by_position else max(int(one.max()) for one in first)
+    series = [distribution(counted, first, top)]
     if by_position:
         series.append(binomial(top, 1 - 1 / classes))
-    names, seeds = [f"{counted}, between seeds"], [pairs(some, lambda one: one.chosen_by)]
-    told_by = [(counted, lambda one: one.chosen_by)]
-    if by_position:
-        names += [f"{EVENTS}, between seeds", "one with the other"]
-        seeds += [pairs(some, lambda one: one.events), own(some)]
-        told_by.append((EVENTS, lambda one: one.events))
-    marks = [Series(label, [place] * len(v), v, line=False) for place, (label, v) in enumerate(zip(names, seeds))]
-    low = min([0.0, *(value for values in seeds for value in values)])
-    judged = [by_count(label, some, value) for label, value in told_by]
+    highest = max(max(one.high or one.y) for one in series)
+    marks = [(float(place), value) for place, values in enumerate(correlations.values()) for value in values]
+    agreement = Series("correlation", [place for place, _ in marks], [value for _, value in marks], line=False)
+    ends = (min([0.0, *agreement.y]) - 0.05, 1.0)
+    never = " (the last: never right)"
+    judged = [by_count(label, some, values) for label, values in counts.items()]
     return [
-        Panel(f"{name}: distribution", counted, "% of samples", series),
-        Panel(f"{name}: correlation", "", "correlation", marks, names=names, level=0.0, limits=(low - 0.05, 1.0)),
-        Panel(f"{name}: right in another seed", "count", "% of visits", judged),
+        Panel(
+            f"{name}: {counted}",
+            counted + ("" if by_position else never),
+            "% of samples",
+            series,
+            limits=(0.0, min(100.0, 1.05 * highest)),
+        ),
+        Panel(f"{name}: agreement", "", "correlation", [agreement], names=list(correlations), level=0.0, limits=ends),
+        Panel(
+            f"{name}: who is right in another seed",
+            "count (the last of events: never right)",
+            "% of visits",
+            judged,
+            limits=(0.0, 100.0),
+        ),
     ]
+
+
+def events_on_one_scale(some: Sequence[Scores]) -> list[Int64[Tensor, "n"]]:
+    """Return forgetting events in which those never right have one more than any other sample in any seed."""
+    never = 1 + max(int(one.history.forgotten.max()) for one in some)
+    return [one.history.forgotten.long().masked_fill(one.history.times_right == 0, never) for one in some]
+
+
+def distribution(label: str, counts: Sequence[Int64[Tensor, "n"]], top: int) -> Series:
+    """Return the share of samples at each count, over seeds."""
+    shares = [100 * torch.bincount(one, minlength=top + 1).double() / len(one) for one in counts]
+    bars = [(float(x), mean_interval([float(share[x]) for share in shares])) for x in range(top + 1)]
+    return series_of(label, bars, bars=True)
 
 
 def binomial(trials: int, share: float) -> Series:
@@ -195,11 +221,10 @@ def binomial(trials: int, share: float) -> Series:
     return Series("independent draws", [float(x) for x in counts], values)
 
 
-def by_count(label: str, some: Sequence[Scores], value: Callable[[Scores], Tensor]) -> Series:
+def by_count(label: str, some: Sequence[Scores], counts: Sequence[Int64[Tensor, "n"]]) -> Series:
     """Return how often samples of each count were right in the training of the next seed, over seeds."""
     found: dict[int, list[float]] = {}
-    for one, other in zip(some, [*some[1:], some[0]] if len(some) > 1 else []):
-        counts = value(one)
-        for count in counts.unique().tolist():
-            found.setdefault(count, []).append(100 * float(other.right[counts == count].mean()))
+    for one, other in zip(counts, [*some[1:], some[0]] if len(some) > 1 else []):
+        for count in one.unique().tolist():
+            found.setdefault(count, []).append(100 * float(other.right[one == count].mean()))
     return series_of(label, [(float(count), mean_interval(values)) for count, values in sorted(found.items())])
