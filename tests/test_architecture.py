@@ -52,6 +52,8 @@ LEVELS = (
         "losses",
         "schedules",
         "costs_paper",
+        "curvature",
+        "network_view",
         "teacher",
     },
     {"select", "prune", "fuse", "train", "run", "run_folder", "recording"},

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from sartor.costs import MONITOR, Flops, Ledger, training_flops
+from sartor.curvature import PROBE
 from sartor.data.arrays import not_finite
 from sartor.data.loader import Batch, Loader, even_sizes
 from sartor.data.pool import Pool
@@ -22,6 +23,7 @@ from sartor.dist import World
 from sartor.errors import TrainingError
 from sartor.losses import correct, state_preservation, weighted_mean
 from sartor.memory import fitting
+from sartor.network_view import NetworkView
 from sartor.precision import Precision, arithmetic
 from sartor.prune.base import uses_dense_gradient
 from sartor.prune.masks import Masks
@@ -343,6 +345,19 @@ class Trainer:
             cost += trained * training_flops(self.flops, self.densities, dense_gradient=True)
             self.ledger.charge(purpose, forward=once, trained=trained, flops=cost)
         return seen
+
+    def view(self, pool: Pool, *, head: str | None = None) -> NetworkView:
+        """Return the network as a sampler may look at it; all passes are charged as `select`."""
+
+        def look(part: Pool, needs: frozenset[str]) -> Scan:
+            return self.scan(part, needs, purpose="select", head=head)
+
+        def probed(samples: int) -> None:
+            self.ledger.charge(
+                "select", trained=samples, flops=samples * PROBE * training_flops(self.flops, self.densities)
+            )
+
+        return NetworkView(self.model, pool, look, probed, self.world)
 
     def record(self, recorder: Recorder, pool: Pool) -> None:
         """Visit all samples of a pool with the network as it is, a block at a time; charged as `record`."""

@@ -77,12 +77,17 @@ class Selector(Protocol):
 
 @runtime_checkable
 class EpochSampler(Protocol):
-    """Chooses, without a scan, what the next epoch trains on.
+    """Chooses what the next epoch trains on.
 
     It may also have `needs`, which of {history, subset, epoch, epochs} `sample` is given besides, under these names:
     the History of the mini-batches so far, the Subset that it gave last (None before the first), the number of the
     coming epoch in the training (from 0), and how many the training has. And `free`, true where it settles itself how
     many samples it takes: then `k` is the number of all rows, and its weights count as they are, weights * scale.
+    One that looks at the network needs `network`, a NetworkView, by which every look is charged, and has
+    `most_looks(n, k, first=)`, how many samples a draw scans at most, and of how many it takes the curvature, `scans`,
+    the parts that it scans, and, as selectors do, `arithmetic`; it may name the classifier, `head`. One that remembers
+    needs `memory`: what its `begin(rows)` has made before the training, saved with it (`state_dict`,
+    `load_state_dict`); `memory.told` is what the metrics tell of a draw.
     """
 
     def due(self, epoch: int) -> bool:

@@ -7,16 +7,25 @@ import re
 import pytest
 import torch
 
+from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError
 from sartor.history import History
+from sartor.network_view import NetworkView
 from sartor.recipes import Dense
-from sartor.recipes.dense import OFFERED
+from sartor.recipes.sampling import OFFERED, begin_memory
 from sartor.registry import SAMPLERS
 from sartor.select.coreset_file import as_csv
 from sartor.types import EpochSampler, Subset
 
 N, K = 40, 12
-SPECS = [*SAMPLERS, "redraw(every=0)", "redraw(balanced=True)", "infobatch(ratio=0.9, delta=1)", "sieve(share=1.0)"]
+SPECS = [
+    *SAMPLERS,
+    "redraw(every=0)",
+    "redraw(balanced=True)",
+    "infobatch(ratio=0.9, delta=1)",
+    "sieve(share=1.0)",
+    "crest(batch_size=5, candidates=2)",
+]
 every = pytest.mark.parametrize("spec", SPECS)
 ROWS = torch.arange(N) * 7 + 3
 TARGETS = torch.arange(N) % 3
@@ -43,9 +52,20 @@ def history(visits=3):
     return found
 
 
+def view():
+    """A network and the pool that has the rows among others."""
+    inputs, targets = torch.randn(int(ROWS.max()) + 1, 4, generator=generator(2)), torch.zeros(int(ROWS.max()) + 1)
+    targets[ROWS] = TARGETS.float()
+    with torch.random.fork_rng():
+        network = torch.nn.Linear(4, 3)
+    torch.nn.init.eye_(network.weight), torch.nn.init.zeros_(network.bias)
+    return NetworkView.of(network, Pool.from_arrays(inputs, targets.long()).only(ROWS))
+
+
 def asked(sampler, seed=0, k=None, rows=ROWS, **changes):
     """Ask a sampler for a subset as the recipe does."""
-    offered = {"history": history(), "subset": Subset.of(ROWS[:K]), "epoch": 2, "epochs": 10} | changes
+    offered = {"history": history(), "subset": Subset.of(ROWS[:K]), "epoch": 2, "epochs": 10, "network": view()}
+    offered |= {"memory": begin_memory(sampler, offered["network"].pool)} | changes
     size = (N if getattr(sampler, "free", False) else K) if k is None else k
     given = {name: offered[name] for name in getattr(sampler, "needs", ())}
     return sampler.sample(rows, size, generator=generator(seed), targets=TARGETS, **given)

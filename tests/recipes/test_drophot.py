@@ -65,6 +65,8 @@ CELLS = [
     DropHot(**TINY, tuning="regrow", iterations=2, reinit="initial"),
     DropHot(**TINY, iterations=2, tune_epochs=3, reinit="fresh"),
     DropHot(**TINY, legacy_defects="scores,masks"),
+    DropHot(**TINY, selector="crest(threshold=0)", coreset_epochs=3, reinit="fresh"),
+    DropHot(**TINY, selector="sieve(every=2)", coreset_epochs=3, pruning="channels", sparsity=0.5),
 ]
 
 
@@ -292,6 +294,12 @@ def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits: Splits, t
         ({"selector": "random", "record": "epoch"}, "record: without effect without a selector that needs a training"),
         ({"selector": "random", "head": "x"}, "head: without effect without a score training"),
         ({"selector": "forgeting"}, "Did you mean 'forgetting'"),
+        ({"selector": "infobatch"}, "infobatch settles itself"),
+        ({"selector": "crest(treshold=1)"}, "Did you mean 'threshold'"),
+        ({"selector": "crest(head=x)"}, "head is 'x'"),
+        ({"selector": "crest", "record": "batch"}, "record: without effect"),
+        ({"selector": "crest", "legacy_defects": "batchnorm"}, "crest needs none"),
+        ({"selector": "random", "match": "crest"}, "name a selector that needs a training"),
         ({"selector": "dual"}, "dual needs 10 looks at each sample, score_epochs is 2"),
         ({"selector": "alse"}, "needs snapshots"),
         ({"selector": "bald"}, "dropout"),

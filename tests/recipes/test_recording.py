@@ -287,6 +287,7 @@ COMPANY = [
     Dense(epochs=2, batch_size=50, probe=0, record="epoch"),
     Dense(epochs=4, batch_size=50, probe=0, sampler="infobatch(ratio=0.7)"),
     Dense(epochs=4, batch_size=50, probe=0, sampler="sieve(every=1)", fraction=0.3),
+    Dense(epochs=4, batch_size=50, probe=0, sampler="crest(threshold=0.3)", fraction=0.3),
     SWaST(
         epochs=4, batch_size=50, probe=0, fraction=0.2, every=2, selector="alse(snapshots=2)", pruner="rigl(every=3)"
     ),

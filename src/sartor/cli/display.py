@@ -32,7 +32,8 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
         return f"        masks settled, {100 * line['density']:.1f} % of their weights live{test}"
     if line["kind"] == "selection":
         noise = "" if line["noise_ratio"] is None else f", {100 * line['noise_ratio']:.1f} % of its labels wrong"
-        return f"        selected {line['k']} samples{noise}"
+        told = "".join(f", {name.replace('_', ' ')} {shown(value)}" for name, value in line.get("told", {}).items())
+        return f"        selected {line['k']} samples{noise}{told}"
     if line["kind"] in ("round", "target"):
         return round_line(line)
     if line["kind"] == "pruned":
@@ -48,6 +49,11 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
     if "stage" in line:
         parts.append(line["stage"])
     return "  ".join([*parts, f"{seconds:.0f} s"])
+
+
+def shown(value: object) -> str:
+    """Write a number with three digits, and anything else as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
 
 
 def round_line(line: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import ClassVar, Literal
 
 from torch import nn
@@ -12,9 +13,20 @@ from sartor.errors import ConfigError, check_choice, check_range
 from sartor.ranking import size_of
 from sartor.recipes.outcome import Watch
 from sartor.recipes.recipe import Recipe
+from sartor.recipes.sampling import (
+    begin_memory,
+    check_needs,
+    check_network,
+    draw,
+    is_bounded,
+    is_free,
+    looks_of_sampler,
+    needs_of,
+    told_by,
+)
 from sartor.recipes.setup import Data
 from sartor.recipes.state import Coreset, all_of, check_subset
-from sartor.recipes.timetable import Slot, default_warmup, everything, fixed_steps, subsets
+from sartor.recipes.timetable import Looks, Slot, default_warmup, everything, fixed_steps, subsets
 from sartor.registry import RECIPES, SAMPLERS
 from sartor.train import Trainer
 from sartor.types import EpochSampler, Subset
@@ -51,7 +63,8 @@ class Dense(Recipe):
         self.check_sampler()
         if self.steps is not None:
             check_range("steps", self.steps, 1, math.inf, high_open=True)
-            if self.sampler is not None and (self.bounded or self.warmup or self.selection_timing != "at-warmup-end"):
+            free = is_free(self.make_sampler())
+            if self.sampler is not None and (free or self.warmup or self.selection_timing != "at-warmup-end"):
                 raise ConfigError("steps is for all data, or for subsets of a fraction from the first epoch on.")
             if self.epochs != Recipe.epochs:
                 raise ConfigError("epochs has no effect with steps, which set the length; give one of them.")
@@ -70,11 +83,8 @@ class Dense(Recipe):
             raise ConfigError("sampler and fraction go together; give both, or neither for all data.")
         if self.fraction is not None:
             check_range("fraction", self.fraction, 0, 1, low_open=True)
-        asked = needs_of(sampler)
-        if asked - OFFERED:
-            known = ", ".join(sorted(OFFERED))
-            raise ConfigError(f"{self.sampler} needs {', '.join(sorted(asked - OFFERED))}; samplers are given {known}.")
-        if "history" in asked and self.record == "epoch":
+        check_needs(sampler, self.sampler)
+        if "history" in needs_of(sampler) and self.record == "epoch":
             raise ConfigError(f"{self.sampler} goes by mini-batches as they are trained; use record batch, or none.")
 
     @property
@@ -85,8 +95,8 @@ class Dense(Recipe):
 
     @property
     def bounded(self) -> bool:
-        """Whether the sampler settles its sizes while training."""
-        return is_free(self.make_sampler())
+        """Whether the sampler settles while training how much it trains, or looks at the network."""
+        return is_bounded(self.make_sampler())
 
     @property
     def fewest_epochs(self) -> int:
@@ -125,61 +135,39 @@ class Dense(Recipe):
         return "train" if started or self.sampler is None else "warmup"
 
     def check_data(self, model: nn.Module, data: Data) -> None:
-        """Refuse a subset of nothing."""
+        """Refuse a subset of nothing, and a network that the sampler cannot look at."""
         super().check_data(model, data)
         if self.fraction is not None:
             check_subset(size_of(self.fraction, len(data.train)), self.fraction, len(data.train))
+        check_network(self.make_sampler(), model, data.train)
+
+    def looks(self, n: int, *, held: int, size: int, done: int) -> Looks:
+        """Count, for a sampler that looks at the network, the most that a draw passes through it."""
+        before = takewhile(lambda slot: not slot.draws, self.timetable(n))
+        first = done == sum(slot.size > 0 for slot in before)
+        return looks_of_sampler(self.make_sampler(), n, size, first=first)
 
     def program(self, trainer: Trainer, data: Data, watch: Watch) -> Subset:
         """Epoch by epoch: draw a subset where the timetable says so, train on it."""
         run, slots = trainer.run, self.timetable(len(data.train))
         sampler = self.make_sampler()
+        memory = begin_memory(sampler, data.train)
+        if memory is not None:
+            memory = run.track("sampler", memory)
         state = watch.follow(Coreset(all_of(data.train)))
         for epoch in run.epochs(len(slots), "train"):
             slot = slots[epoch]
             trainer.set_lr(epoch)
             if sampler is not None and slot.draws and state.drawn < epoch:
-                self.draw(sampler, trainer, data, state, slot.size, epoch, len(slots))
-                watch.selection(epoch, state.subset)
+                last = state.subset if state.drawn >= 0 else None
+                drawn = draw(sampler, memory, trainer, k=slot.size, subset=last, epoch=epoch, epochs=len(slots))
+                state.replace(drawn, epoch)
+                watch.selection(epoch, state.subset, **told_by(memory))
                 run.save()
             trainer.meter.start(run.step)
             if slot.size:
                 purpose = self.purpose_of(slot, state.drawn >= 0)
-                subset = state.subset.raw() if self.bounded else state.subset
+                subset = state.subset.raw() if is_free(sampler) else state.subset
                 trainer.train_epoch(subset, epoch, stop=slot.stop, purpose=purpose)
             watch.epoch(epoch, len(slots), trainer.epoch_lr(epoch))
         return state.subset
-
-    def draw(
-        self, sampler: EpochSampler, trainer: Trainer, data: Data, state: Coreset, k: int, epoch: int, epochs: int
-    ) -> None:
-        """Let the sampler choose what the coming epochs train on, with what it needs to know."""
-        rows = data.train.rows
-        offered = {
-            "history": None if trainer.recorder is None else trainer.recorder.history,
-            "subset": state.subset if state.drawn >= 0 else None,
-            "epoch": epoch,
-            "epochs": epochs,
-        }
-        drawn = sampler.sample(
-            rows,
-            k,
-            generator=trainer.run.generator("sample", epoch),
-            targets=data.train.targets_of(rows),
-            **{name: offered[name] for name in needs_of(sampler)},
-        )
-        state.replace(drawn, epoch)
-
-
-OFFERED = frozenset({"history", "subset", "epoch", "epochs"})
-"""What a sampler may need."""
-
-
-def needs_of(sampler: EpochSampler | None) -> frozenset[str]:
-    """Return which parts of OFFERED a sampler asks for."""
-    return frozenset(getattr(sampler, "needs", ()))
-
-
-def is_free(sampler: EpochSampler | None) -> bool:
-    """Tell whether a sampler settles itself how many samples it takes."""
-    return bool(getattr(sampler, "free", False))

@@ -22,6 +22,7 @@ from sartor.recipes.forecast import selector_arithmetic
 from sartor.recipes.forecast_drophot import matched_steps
 from sartor.recipes.one_shot import Pruned
 from sartor.recipes.outcome import HISTORY, Result, state_of
+from sartor.recipes.sampled import Drawing, Sampled
 from sartor.recipes.setup import Setting
 from sartor.recipes.sources import Trained
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
@@ -50,8 +51,13 @@ class DropHot(DropHotOptions):
         model.load_state_dict(run.once("start", lambda: state_of(model)))
         stages = Stages(setting)
         scored = self.score(stages) if self.is_scored else None
-        subset = self.coreset(stages, scored)
-        last = first = self.train(stages, subset)
+        if self.make_sampler() is None:
+            subset = self.coreset(stages, scored)
+            last = first = self.train(stages, subset)
+        else:
+            last = first = self.train_drawn(stages)
+            subset = first.result.subset
+            keep_labelled(run, setting.data.train, 0, subset)
         tunings: list[Outcome] = []
         pruned: Pruned | None = None
         reports = []
@@ -67,8 +73,11 @@ class DropHot(DropHotOptions):
 
     def training(self, role: str, epochs: int, **options: Any) -> Training:
         """Return the options of a training; its draws depend on the seed and its role alone."""
-        given = {"seed": derive(self.seed, role), "purpose": role, "epochs": epochs, "record": NONE}
-        return Training.like(self, **{**given, **options})
+        return Training.like(self, **{**self.of_role(role, epochs), **options})
+
+    def of_role(self, role: str, epochs: int) -> dict[str, Any]:
+        """Return the options of a training that its role decides."""
+        return {"seed": derive(self.seed, role), "purpose": role, "epochs": epochs, "record": NONE}
 
     def dense(self, setting: Setting) -> nn.Module:
         """Return the network as it was before all training."""
@@ -146,6 +155,14 @@ class DropHot(DropHotOptions):
         tracked = self.selector == NONE
         stage = Stage("train", training, self.dense(setting), chosen, weights, about=self.mode(tracked))
         return self.shareable(stages, stage, tracked=tracked)
+
+    def train_drawn(self, stages: Stages) -> Outcome:
+        """Train a fresh network on coresets that a sampler draws meanwhile."""
+        setting, pool = stages.setting, stages.setting.data.train
+        options = {**self.of_role("train", self.trained), "sampler": self.selector, "k": self.subset_size(len(pool))}
+        training = Sampled.like(self, **options)
+        stage = Stage("train", training, self.dense(setting), setting.data, before=Drawing(training, pool))
+        return self.shareable(stages, stage, tracked=False)
 
     def mode(self, tracked: bool) -> dict[str, Any]:
         """Tell the mode of a training, where it is not the usual one."""

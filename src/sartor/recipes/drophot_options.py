@@ -17,12 +17,14 @@ from sartor.recipes.fusing import IMPORTANCES
 from sartor.recipes.one_choice import check_k, check_looks
 from sartor.recipes.one_shot import NORMALISERS, WAYS, OneShot, Pruned, shares_of
 from sartor.recipes.recipe import Recipe
+from sartor.recipes.sampled import drawn_epochs
+from sartor.recipes.sampling import check_needs, check_network, is_free, names_sampler
 from sartor.recipes.setup import Data
 from sartor.recipes.state import check_subset
 from sartor.recipes.supplies import check_supplies, members_of
 from sartor.recipes.timetable import Slot, everything
-from sartor.registry import SELECTORS
-from sartor.types import Selector
+from sartor.registry import SAMPLERS, SELECTORS
+from sartor.types import EpochSampler, Selector
 
 NONE = "none"
 
@@ -58,7 +60,8 @@ class DropHotOptions(Recipe):
     fraction: float = 0.1
     """Share of the training data in the coreset."""
     selector: str = "forgetting"
-    """What chooses the coreset, such as forgetting(keep=lowest) or random; none for all data, the baseline."""
+    """What chooses the coreset, such as forgetting(keep=lowest) or random; none for all data, the baseline; a sampler,
+    such as crest, draws others while the fresh network trains."""
     head: str | None = None
     """Name of the classifier, the Linear that makes the logits; if not given, it is found by its output."""
     shared: str | None = None
@@ -97,15 +100,23 @@ class DropHotOptions(Recipe):
         check_choice("importance", self.importance, IMPORTANCES)
         check_choice("tuning", self.tuning, ("masked", "regrow"))
         check_choice("reinit", self.reinit, (NONE, "initial", "fresh"))
+        self.check_sampler()
         self.check_defects()
         self.check_combinations()
 
+    def check_sampler(self) -> None:
+        """Raise ConfigError for a sampler that draws no coresets of a fraction."""
+        sampler = self.make_sampler()
+        check_needs(sampler, self.selector)
+        if is_free(sampler):
+            raise ConfigError(f"{self.selector} settles itself how many samples it takes; name one that takes a share.")
+
     def check_defects(self) -> None:
         """Raise ConfigError for a defect that there is not, or that has nothing to spoil."""
-        spoilt, selector = self.defects, self.make_selector()
+        spoilt = self.defects
         if "scores" in spoilt and (self.selector.partition("(")[0] != "forgetting" or self.record != NONE):
             raise ConfigError("legacy_defects scores is about selector forgetting, without record; leave it out.")
-        if "batchnorm" in spoilt and selector is not None and not self.is_scored:
+        if "batchnorm" in spoilt and self.selector != NONE and not self.is_scored:
             raise ConfigError(
                 f"legacy_defects batchnorm has no effect: it spoils the baseline and the training that scores, and "
                 f"{self.selector} needs none; leave it out."
@@ -180,8 +191,12 @@ class DropHotOptions(Recipe):
         return OneShot(self.pruning, self.normaliser, self.importance)
 
     def make_selector(self) -> Selector | None:
-        """Make what chooses the coreset; None for all data."""
-        return None if self.selector == NONE else SELECTORS.build(self.selector)
+        """Make what chooses the coreset once; None for all data, or where a sampler draws coresets."""
+        return None if self.selector == NONE or names_sampler(self.selector) else SELECTORS.build(self.selector)
+
+    def make_sampler(self) -> EpochSampler | None:
+        """Make what draws coresets while the fresh network trains; None where there is but one, or none."""
+        return SAMPLERS.build(self.selector) if self.selector != NONE and names_sampler(self.selector) else None
 
     @property
     def is_scored(self) -> bool:
@@ -207,8 +222,13 @@ class DropHotOptions(Recipe):
 
     def timetable(self, n: int) -> list[Slot]:
         """All data to score by, the coreset, all data again."""
-        scoring = everything(n, self.scored if self.is_scored else 0)
-        return [*scoring, *everything(self.subset_size(n), self.trained), *everything(n, self.tuned)]
+        scoring, sampler, k = (
+            everything(n, self.scored if self.is_scored else 0),
+            self.make_sampler(),
+            self.subset_size(n),
+        )
+        training = everything(k, self.trained) if sampler is None else drawn_epochs(sampler, k, self.trained)
+        return [*scoring, *training, *everything(n, self.tuned)]
 
     def check_data(self, model: nn.Module, data: Data) -> None:
         """Refuse what the selection or the pruning would refuse after a training."""
@@ -221,6 +241,7 @@ class DropHotOptions(Recipe):
         selector = self.make_selector()
         if selector is not None:
             self.check_selector(selector, model, data)
+        check_network(self.make_sampler(), model, data.train)
         self.prunings(model, data.train)
 
     def check_selector(self, selector: Selector, model: nn.Module, data: Data) -> None:

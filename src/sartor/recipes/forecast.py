@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sartor.costs import Flops, count_flops, training_flops
+from sartor.curvature import PROBE
 from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError
@@ -96,6 +97,7 @@ class Tally:
         """Add what a selection looks at, at the prices of the network as it is and of n samples by `earlier` ones."""
         self.charge("select", looks.forward * now.forward, scanned=looks.forward)
         self.charge("select", looks.backward * now.dense_step, trained=looks.backward)
+        self.charge("select", looks.curved * PROBE * now.step, trained=looks.curved)
         for flops in earlier:
             self.charge("select", flops, scanned=n)
         self.charge("preserve", looks.subset * now.forward, scanned=looks.subset)
@@ -143,14 +145,14 @@ def nothing(n: int, k: int) -> float:
 
 
 def selector_arithmetic(recipe: Recipe, model: nn.Module, pool: Pool) -> Choosing:
-    """Return how to count the own arithmetic of the recipe's selector; one sample of the pool is passed through."""
-    make = getattr(recipe, "make_selector", None)
-    selector = None if make is None else make()
+    """Return how to count the own arithmetic of what chooses samples; one sample of the pool is passed through."""
+    made = [getattr(recipe, name)() for name in ("make_selector", "make_sampler") if hasattr(recipe, name)]
+    selector = next((one for one in made if one is not None), None)
     count = getattr(selector, "arithmetic", None)
     if selector is None or count is None:
         return nothing
     needs = parts_scanned(selector) & FORWARD_PARTS | ({"logits"} if "members" in selector.needs else frozenset())
-    first, head = pool.only(pool.rows[:1]), getattr(recipe, "head", None)
+    first, head = pool.only(pool.rows[:1]), getattr(recipe, "head", None) or getattr(selector, "head", None)
     seen = scan(model, first, needs=needs, head=head, precision=recipe.scoring)
     classes = seen.logits.shape[1] if seen.has("logits") else pool.classes or 0
     features = seen.features.shape[1] if seen.has("features") else 0

@@ -13,6 +13,8 @@ from sartor.recipes.channel_scores import scoring_cost
 from sartor.recipes.drophot_options import DropHotOptions
 from sartor.recipes.forecast import Choosing, Forecast, Price, Tally, selector_arithmetic
 from sartor.recipes.masking import PURPOSE
+from sartor.recipes.sampled import drawn_epochs
+from sartor.recipes.sampling import is_bounded, looks_of_sampler
 from sartor.recipes.supplies import looks_of
 from sartor.recipes.timetable import count_steps, fixed_steps
 
@@ -48,11 +50,12 @@ def forecast_drophot(recipe: DropHotOptions, model: nn.Module, pool: Pool, n: in
         steps=(stop - start) * len(even_sizes(n, recipe.batch_size)),
         trained=tally.trained,
         scanned=tally.scanned,
-        selections=int(recipe.make_selector() is not None),
+        selections=sum(slot.draws for slot in recipe.timetable(n)) + (recipe.make_selector() is not None),
         moves=0,
         parameters=parameters,
         kept_weights=parameters_of(last.model) - dead,
         flops_by_purpose=tally.flops,
+        bounded=is_bounded(recipe.make_sampler()),
     )
 
 
@@ -66,6 +69,12 @@ def before_pruning(recipe: DropHotOptions, n: int, held: int, forward: float, ch
         tally.charge("record", passes * samples * forward, scanned=passes * samples)
     if selector is not None and "scores" not in recipe.defects:
         looks = looks_of(selector, n, held=held, done=recipe.scored)
+        tally.charge_looks(looks, Price(forward, 3 * forward, 3 * forward), [], n)
+        tally.charge("select", choosing(n, k))
+    sampler = recipe.make_sampler()
+    drawn = [] if sampler is None else [slot for slot in drawn_epochs(sampler, k, recipe.trained) if slot.draws]
+    for number, _ in enumerate(drawn):
+        looks = looks_of_sampler(sampler, n, k, first=number == 0)
         tally.charge_looks(looks, Price(forward, 3 * forward, 3 * forward), [], n)
         tally.charge("select", choosing(n, k))
     if recipe.match is None:

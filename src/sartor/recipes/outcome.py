@@ -114,10 +114,13 @@ class Watch:
             measured["loss_noisy"] = mean_or_none(losses[wrong])
         return measured
 
-    def selection(self, epoch: int, subset: Subset) -> None:
-        """Log a selection and write its ids and weights to `subsets/`; all processes must have made the same."""
+    def selection(self, epoch: int, subset: Subset, **told: Any) -> None:
+        """Log a selection, with what else is `told`, and write its ids and weights to `subsets/`.
+
+        All processes must have made the same.
+        """
         self.trainer.world.same("the subsets", lambda: digest(as_tensors(subset)))
-        self.trainer.run.log("selection", **selection_line(self.data.train, epoch, subset))
+        self.trainer.run.log("selection", **selection_line(self.data.train, epoch, subset), **told)
         write_subset(self.trainer.run, self.data.train, epoch, subset)
 
     def noise_ratio(self, subset: Subset) -> float | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
 
@@ -39,8 +39,11 @@ Costs = dict[str, dict[str, float]]
 class Before(Tracked, Protocol):
     """What is done before each epoch of a training; it is saved with it."""
 
-    def begin(self, epoch: int, trainer: Trainer) -> None:
-        """Do it before an epoch; a training that goes on in the midst of one asks again."""
+    def begin(self, epoch: int, trainer: Trainer) -> Subset | None:
+        """Do it before an epoch; return what to train on from now on, or None for what it is.
+
+        A training that goes on in the midst of an epoch asks again.
+        """
         ...
 
 
@@ -70,16 +73,20 @@ class Training(Recipe):
     """End after so many optimiser steps, whatever the epochs; the schedule has their length."""
 
     @classmethod
-    def like(cls, recipe: Recipe, **options: Any) -> Training:
+    def like(cls, recipe: Recipe, **options: Any) -> Self:
         """Take the training options of a recipe; the hold-out and the noise are made already, once for all."""
         common = {option.name: getattr(recipe, option.name) for option in fields(Recipe)}
         return cls(**{**common, "holdout": 0.0, "noise": 0.0, "noise_kind": "other", **options})
 
-    def timetable(self, n: int) -> list[Slot]:
-        """All samples in every epoch."""
+    def course(self, n: int) -> list[Slot]:
+        """All epochs of the schedule: all samples in every one."""
         if self.steps is not None:
             return fixed_steps(n, self.steps, self.batch_size)
-        return everything(n, (self.epochs if self.stop is None else self.stop) - self.start)
+        return everything(n, self.epochs)
+
+    def timetable(self, n: int) -> list[Slot]:
+        """The epochs of the schedule that are this training's."""
+        return self.course(n)[self.start : self.stop]
 
     def make_pruner(self) -> Pruner | None:
         """Make the pruner, if there is one."""
@@ -101,7 +108,7 @@ class Training(Recipe):
     ) -> Subset:
         """Train on all samples, with `weights` in the order of their rows; `ends` takes down how epochs end."""
         run, slots = trainer.run, self.timetable(len(data.train))
-        whole = everything(len(data.train), self.epochs) if self.steps is None else slots
+        whole = self.course(len(data.train))
         steps = count_steps(whole, self.batch_size)
         trainer.schedule = replace(trainer.schedule, epochs=len(whole), steps=steps)
         state = watch.follow(Coreset(all_of(data.train)))
@@ -110,8 +117,11 @@ class Training(Recipe):
             watch.selection(0, state.subset)
             run.save()
         for epoch in run.epochs(len(slots), "train"):
-            if before is not None:
-                before.begin(epoch, trainer)
+            drawn = None if before is None else before.begin(epoch, trainer)
+            if drawn is not None:
+                state.replace(drawn, epoch)
+                watch.selection(epoch, drawn, **getattr(before, "told", {}))
+                run.save()
             trainer.meter.start(run.step)
             if way is None:
                 trainer.train_epoch(state.subset, self.start + epoch, stop=slots[epoch].stop, purpose=self.purpose)

@@ -38,7 +38,12 @@ def members_of(selector: Selector) -> tuple[str | None, int]:
 
 
 def parts_scanned(selector: Selector) -> frozenset[str]:
-    """Return what the network as it is has to be scanned for: of snapshots it is the last itself, by its logits."""
+    """Return what the network as it is has to be scanned for: of snapshots it is the last itself, by its logits.
+
+    A sampler's `needs` are others than parts of a scan; it names these as `scans`.
+    """
+    if hasattr(selector, "scans"):
+        return selector.scans
     if members_of(selector)[0] == "snapshots":
         return selector.needs - {"members"} | {"logits"}
     return selector.needs

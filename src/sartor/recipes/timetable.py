@@ -34,12 +34,14 @@ class Looks:
 
     `forward` only, `backward` too (gradients of single samples), and those of the chosen `subset` once more; all n of
     them through each of so many `earlier` networks, as they were at the ends of the last epochs but one, but two, ...
+    Of the `curved` ones the slope of the loss is taken with its curvature.
     """
 
     forward: int = 0
     backward: int = 0
     subset: int = 0
     earlier: int = 0
+    curved: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 COLOURS = ("#3779d6", "#d55e00", "#009e73", "#e69f00", "#b5449b", "#56b4e9", "#858b96", "#a0764c")
 """Okabe and Ito's, as in the report: legible on white and on near-black."""
 MARKERS = "oXDsP^vh"
+CROWDED = 12
+"""Values of a line beyond which its intervals are a band."""
 
 
 @dataclass(frozen=True)
 class Series:
     """What is drawn in one colour: places, values, and the ends of their intervals where there are such.
 
-    `line` joins the values; without it they are marks.
+    `line` joins the values; without it they are marks, or `bars` of width 1 that stand on 0.
     """
 
     label: str
@@ -35,6 +37,7 @@ class Series:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     line: bool = True
+    bars: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels side by side; `name` is the file's."""
+    """Panels side by side, so many `columns` of them at most; `name` is the file's."""
 
     name: str
     panels: Sequence[Panel]
+    columns: int = 3
 
 
-def series_of(label: str, values: Sequence[tuple[float, Interval]], *, shift: float = 0.0, line: bool = True) -> Series:
+def series_of(
+    label: str,
+    values: Sequence[tuple[float, Interval]],
+    *,
+    shift: float = 0.0,
+    line: bool = True,
+    bars: bool = False,
+) -> Series:
     """Make a series of intervals; one of a single value has no ends."""
     ends = [(i.mean, i.mean) if math.isnan(i.low) else (i.low, i.high) for _, i in values]
     return Series(
@@ -69,6 +80,7 @@ def series_of(label: str, values: Sequence[tuple[float, Interval]], *, shift: fl
         [low for low, _ in ends],
         [high for _, high in ends],
         line=line,
+        bars=bars,
     )
 
 
@@ -93,12 +105,18 @@ def draw(chart: Chart, kind: str) -> bytes:
         raise SartorError('figures need matplotlib; install it by pip install "sartor[report]".') from error
     style: Any = {**STYLE, "svg.hashsalt": chart.name}
     with matplotlib.rc_context(style):
-        columns = min(3, len(chart.panels))
+        labels = {tuple(series.label for series in panel.series) for panel in chart.panels}
+        shared = len(chart.panels) > 1 and len(labels) == 1 and len(chart.panels[0].series) > 1
+        columns = min(chart.columns, len(chart.panels))
         rows = -(-len(chart.panels) // columns)
         figure = Figure(figsize=(0.6 + 3.7 * columns, 3.5 * rows), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False).flatten()
         for panel, axes in zip(chart.panels, places):
             _draw_panel(axes, panel)
+            if len(panel.series) > 1 and not shared:
+                axes.legend(frameon=False, fontsize=7)
+        if shared:
+            figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
         for axes in places[len(chart.panels) :]:
             axes.set_visible(False)
         buffer = io.BytesIO()
@@ -112,9 +130,15 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         few = len(series.x) <= 40
         style: dict[str, Any] = {"color": colour, "label": series.label, "linewidth": 1.4, "markersize": 4}
-        axes.plot(series.x, series.y, linestyle="-" if series.line else "", marker=marker if few else "", **style)
+        if series.bars:
+            axes.bar(series.x, series.y, width=0.9, color=colour, alpha=0.45, label=series.label)
+        else:
+            axes.plot(series.x, series.y, linestyle="-" if series.line else "", marker=marker if few else "", **style)
         if series.low is not None and series.high is not None:
-            axes.vlines(series.x, series.low, series.high, color=colour, linewidth=1.2, alpha=0.6)
+            if series.line and len(series.x) > CROWDED:
+                axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.12, linewidth=0)
+            else:
+                axes.vlines(series.x, series.low, series.high, color=colour, linewidth=1.2, alpha=0.6)
     if panel.level is not None:
         axes.axhline(panel.level, color=INK, linewidth=1)
     if panel.log:
@@ -124,10 +148,10 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.names:
         axes.set_xticks(range(len(panel.names)), panel.names, rotation=30, ha="right")
         axes.set_xlim(-0.5, len(panel.names) - 0.5)
+    elif all(float(x).is_integer() for series in panel.series for x in series.x):
+        axes.locator_params(axis="x", integer=True)
     if panel.limits:
         axes.set_ylim(*panel.limits)
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
-    if len(panel.series) > 1:
-        axes.legend(frameon=False, fontsize=7)

@@ -8,6 +8,7 @@ from sartor.select.ccs import CCS as CCS
 from sartor.select.committee import ALSE as ALSE
 from sartor.select.committee import BALD as BALD
 from sartor.select.craig import CRAIG as CRAIG
+from sartor.select.crest import CREST as CREST
 from sartor.select.dual import DUAL as DUAL
 from sartor.select.facility import FacilityLocation as FacilityLocation
 from sartor.select.forgetting import Forgetting as Forgetting

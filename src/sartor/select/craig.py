@@ -50,6 +50,16 @@ class MeanGradients:
         return self.products[rows][:, columns]
 
 
+def medoids(
+    scan: Scan, members: Int64[Tensor, "n"] | None, k: int, covering: Covering, *, generator: torch.Generator
+) -> Medoids:
+    """Return the medoids of some samples' last-layer gradients (of all, for None), and their clusters' sizes."""
+    coverage = covering.coverage(Vectors.of_gradients(scan, members))
+    chosen = covering.grow(coverage, k, generator=generator)
+    weights = torch.bincount(coverage.clusters(chosen))[chosen].double()
+    return chosen if members is None else members[chosen], weights
+
+
 @SELECTORS.register("craig")
 @dataclass(frozen=True)
 class CRAIG:
@@ -96,12 +106,14 @@ class CRAIG:
         if self.per == "batch":
             positions, weights = self._of_batches(scan, k, generator)
         elif self.per == "all":
-            positions, weights = self._of_samples(scan, None, k, generator)
+            positions, weights = medoids(scan, None, k, self._covering, generator=generator)
         else:
             budgets = class_budgets(scan.targets, k, none_empty=True)
             members = members_by_class(scan.targets)
-            medoids = [self._of_samples(scan, members[label], budgets[label], generator) for label in members]
-            positions, weights = (torch.cat(parts) for parts in zip(*medoids))
+            found = [
+                medoids(scan, members[label], budgets[label], self._covering, generator=generator) for label in members
+            ]
+            positions, weights = (torch.cat(parts) for parts in zip(*found))
         flops = self.arithmetic(len(scan), k, classes=scan.logits.shape[1], features=scan.features.shape[1])
         return Subset.of(scan.rows[positions], weights, flops=flops)
 
@@ -113,15 +125,6 @@ class CRAIG:
             return own + self._covering.flops(atoms, k * atoms / n, product=0)
         groups = classes if self.per == "class" else 1
         return groups * self._covering.flops(n / groups, k / groups, product=classes + features)
-
-    def _of_samples(
-        self, scan: Scan, members: Int64[Tensor, "n"] | None, k: int, generator: torch.Generator
-    ) -> Medoids:
-        """Return the medoids of a class's samples or, of None, of all, and their clusters' sizes."""
-        coverage = self._covering.coverage(Vectors.of_gradients(scan, members))
-        chosen = self._covering.grow(coverage, k, generator=generator)
-        weights = torch.bincount(coverage.clusters(chosen))[chosen].double()
-        return chosen if members is None else members[chosen], weights
 
     def _of_batches(self, scan: Scan, k: int, generator: torch.Generator) -> Medoids:
         """Return the samples of medoid mini-batches: of the one found last only as many as k leaves room for.

@@ -19,7 +19,10 @@ from sartor.recipes.drophot import DropHot
 from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.registry import STUDIES
+from sartor.studies.drophot_figures import curve_charts, pruning_charts
+from sartor.studies.drophot_scores import Scores, read_scores, scores_chart, scores_table
 from sartor.studies.drophot_table import grid_lines, grid_markdown
+from sartor.studies.findings import Findings, rows_as_csv
 from sartor.studies.selector_table import as_csv
 from sartor.studies.study import Files, Outcomes, Study
 
@@ -28,13 +31,14 @@ ARMS: dict[str, dict[str, str]] = {
     "lowest": {"selector": "forgetting(keep=lowest)"},
     "highest-balanced": {"selector": "forgetting(keep=highest, balanced=true)"},
     "lowest-balanced": {"selector": "forgetting(keep=lowest, balanced=true)"},
+    "crest": {"selector": "crest(batch_size=64)"},
     "random": {"selector": "random"},
     "random-matched": {"selector": "random", "match": "forgetting"},
     "baseline": {"selector": "none"},
     "baseline-matched": {"selector": "none", "match": "forgetting"},
 }
 """Coresets by forgetting, and their controls; those that are matched cost as much as the coresets by forgetting."""
-SPOILT = {"random": {"masks"}, "random-matched": {"masks"}, "baseline": {"batchnorm", "masks"}}
+SPOILT = {name: {"masks"} for name in ("crest", "random", "random-matched")} | {"baseline": {"batchnorm", "masks"}}
 SPOILT["baseline-matched"] = SPOILT["baseline"]
 """The defects that can reach an arm, where they are not all."""
 
@@ -123,12 +127,24 @@ class DropHotStudy(Study):
         return {name: wave for name, wave in zip(names, self.waves()) if wave}
 
     def files(self, outcomes: Outcomes) -> Files:
-        """Return every run, and the table as numbers and as text."""
+        """Return every run, the tables as numbers and as text, and the figures as svg, png and csv."""
         found = {cell: result for name, wave in self.stages().items() for cell, result in zip(wave, outcomes[name])}
         results = [found[cell] for cell in self.cells()]
         lines = grid_lines(results)
+        charts, tables = [*pruning_charts(lines), *curve_charts(results)], []
+        if scores := self.scores():
+            classes = load(self.data, None if self.root is None else str(self.root)).train.classes or 0
+            tables, charts = [scores_table(scores, classes)], [*charts, scores_chart(scores, classes)]
+        told = Findings(tables, [], charts)
         kept = {"format": 1, "cells": results}
-        return {"results.json": to_json(kept), "results.csv": as_csv(lines), "table.md": grid_markdown(lines)}
+        files = dict(told.files()) | {"scores-table.csv": rows_as_csv(tables)} if tables else dict(told.files())
+        text = "\n".join([*(table.markdown() for table in tables), grid_markdown(lines)])
+        return files | {"results.json": to_json(kept), "results.csv": as_csv(lines), "table.md": text}
+
+    def scores(self) -> list[Scores]:
+        """Read what the trainings that score found, each once."""
+        firsts = {cell.scoring: cell for cell in reversed(self.cells()) if cell.scoring is not None}
+        return [read_scores(cell.recipe, cell.folder) for cell in reversed(firsts.values())]
 
     def waves(self) -> list[list[Cell]]:
         """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.

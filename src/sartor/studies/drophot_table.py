@@ -34,23 +34,30 @@ class GridLine:
     flops: float
 
 
+Place = tuple[str, float, float, float]
+"""A cell of the grid: defects, noise, fraction, sparsity."""
 Cells = Mapping[str, Mapping[int, Mapping[str, Any]]]
 """What came of the runs of one cell of the grid, by arm and seed."""
 
 
 def grid_lines(results: Iterable[Mapping[str, Any]]) -> list[GridLine]:
+    """Return the lines of all cells."""
+    return [line for place, arms in sorted(cells_of(results).items()) for line in lines_of_cell(place, arms)]
+
+
+def cells_of(results: Iterable[Mapping[str, Any]]) -> dict[Place, Cells]:
     """Gather runs by cell and arm; the baseline, which has no fraction, stands in the cells of all of them."""
     runs = list(results)
     fractions = sorted({run["fraction"] for run in runs if run["arm"] != "baseline"}) or [1.0]
-    groups: dict[tuple[str, float, float, float], dict[str, dict[int, Mapping[str, Any]]]] = {}
+    groups: dict[Place, dict[str, dict[int, Mapping[str, Any]]]] = {}
     for run in runs:
         for fraction in fractions if run["arm"] == "baseline" else [run["fraction"]]:
             group = groups.setdefault((run["defects"], run["noise"], fraction, run["sparsity"]), {})
             group.setdefault(run["arm"], {})[run["seed"]] = run
-    return [line for place, arms in sorted(groups.items()) for line in lines_of_cell(place, arms)]
+    return {**groups}
 
 
-def lines_of_cell(place: tuple[str, float, float, float], arms: Cells) -> list[GridLine]:
+def lines_of_cell(place: Place, arms: Cells) -> list[GridLine]:
     """Return the lines of one cell."""
 
     def points(name: str) -> dict[str, dict[int, float]]:
