@@ -297,7 +297,7 @@ def test_commands_for_real_data_are_understood(
         words = [
             "data" if before == "--root" and word.startswith("/") else word for before, word in pairwise(["", *words])
         ]
-        words = [re.sub(r"samples=\d+", "samples=12", word) for word in words]  # there are few made-up files
+        words = [re.sub(r"samples=\d+", "samples=120", word) for word in words]  # there are few made-up files
         package = next((name for name in ("timm", "torchvision") if any(name in word for word in words)), None)
         if package is not None:  # weights would be fetched
             train.parse(words[1:])
