@@ -59,7 +59,7 @@ class ComplementStudy(LabelStudy):
         """Make one beginning at one rate, evaluated after every epoch."""
         options: dict[str, Any] = {"kd": self.kd, "target_lr": rate, "evaluate_every": 1}
         if beginning in WARM:
-            return WarmStart(**{**self.common, "sparsity": self.sparsity, **options, **WARM[beginning]})
+            return WarmStart(**{**self.shared_options, "sparsity": self.sparsity, **options, **WARM[beginning]})
         if beginning == SCRATCH:
             return self.prunefuse(fusion=False, **options)
         return self.prunefuse(complement=beginning, **options)

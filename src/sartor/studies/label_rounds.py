@@ -46,14 +46,14 @@ class LabelStudy(RecipeStudy):
         return self.out / "shared"
 
     @property
-    def common(self) -> dict[str, Any]:
+    def shared_options(self) -> dict[str, Any]:
         """The options that all recipes have."""
         names = ("epochs", "lr", "batch_size", "budgets", "acquisition")
         return {name: getattr(self, name) for name in names} | {"probe": 0, "evaluate_every": RARELY}
 
     def prunefuse(self, **options: Any) -> PruneFuse:
         """Make PruneFuse with the study's options."""
-        return PruneFuse(**{**self.common, "sparsity": self.sparsity, **options})
+        return PruneFuse(**{**self.shared_options, "sparsity": self.sparsity, **options})
 
     def unaided(self, **options: Any) -> PruneFuse:
         """Make PruneFuse whose selector only chooses: its targets are fresh, and nobody teaches them."""
@@ -61,7 +61,7 @@ class LabelStudy(RecipeStudy):
 
     def dense(self, **options: Any) -> Active:
         """Make active learning by the dense network."""
-        return Active(**{**self.common, **options})
+        return Active(**{**self.shared_options, **options})
 
     def matched(self, recipe: Rounds, aim: Rounds) -> Rounds:
         """Return a recipe that costs as many FLOPs as `aim`: PruneFuse by longer targets, others by all trainings."""
