@@ -29,7 +29,7 @@ TERMS = {"gap": "left side", "delta": "delta", "rho": "rho", "lipschitz": "L", "
 @STUDIES.register("alignment")
 @dataclass(frozen=True, kw_only=True)
 class AlignmentStudy(TrainingStudy):
-    """Targets of PruneFuse beside synchronised and fresh selectors, with the terms of its error bound."""
+    """Targets of PruneFuse beside synchronised and fresh selectors, and the terms of its error bound."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
         "model": "cnn(width=8)",
