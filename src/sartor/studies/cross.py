@@ -64,7 +64,7 @@ class CrossStudy(TrainingStudy):
     """Share of the backbone's weights that SWaST removes; of the classifier's, 90 %."""
     proxy_sparsity: float = 0.5
     """Share of channels that the proxy and PruneFuse's selector lack."""
-    budgets: str = "0.05,0.1,0.2"
+    budgets: str = "0.1,0.2"
     """Labels that PruneFuse has, round by round: shares of the pool, or whole numbers."""
     acquisition: str = "least-confidence"
     """What chooses PruneFuse's labels."""
