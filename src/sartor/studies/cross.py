@@ -64,10 +64,12 @@ class CrossStudy(TrainingStudy):
     """Share of the backbone's weights that SWaST removes; of the classifier's, 90 %."""
     proxy_sparsity: float = 0.5
     """Share of channels that the proxy and PruneFuse's selector lack."""
-    budgets: str = "0.05,0.1,0.2"
+    budgets: str = "0.1,0.2"
     """Labels that PruneFuse has, round by round: shares of the pool, or whole numbers."""
     acquisition: str = "least-confidence"
     """What chooses PruneFuse's labels."""
+    target_lr: float = 0.01
+    """Initial learning rate of PruneFuse's targets: a fused network without batch norm diverges at large ones."""
     weights: tuple[float, ...] = (0.1, 1.0)
     """Weights of the preservation loss in PruneFuse's place of distillation."""
     tuning: int = 4
@@ -133,9 +135,11 @@ class CrossStudy(TrainingStudy):
         common: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "probe": 0}
         common |= {"evaluate_every": 10**6, "schedule": "cosine", "budgets": self.budgets}
         common |= {"acquisition": self.acquisition, "sparsity": self.proxy_sparsity}
-        ways: dict[str, dict[str, Any]] = {"labels alone": {"kd": False}, "distillation": {}}
+        rate = {"target_lr": self.target_lr}
+        ways: dict[str, dict[str, Any]] = {"labels alone": {"kd": False, **rate}, "distillation": rate}
         for w in self.weights:
-            ways[f"preservation {w:g}"] = {"kd_weight": 1 / (1 + w), "temperature": 1.0, "target_lr": self.lr * (1 + w)}
+            alike = {"kd_weight": 1 / (1 + w), "temperature": 1.0, "target_lr": self.target_lr * (1 + w)}
+            ways[f"preservation {w:g}"] = alike
         for (start, fusion), (way, options) in itertools.product({FUSED: True, SCRATCH: False}.items(), ways.items()):
             yield (f"{start}, {way}", "epochs"), PruneFuse(fusion=fusion, **common, **options)
 

@@ -176,12 +176,12 @@ class Track:
 
     def run(self) -> dict[str, Any]:
         """Look at what was dropped together (or read it back)."""
-        study, cell = self.study, self.cell
-        file = cell.folder / "track.json"
+        study, cell, next_one = self.study, self.cell, self.study.source(self.cell, swapped=True)
+        file = cell.folder / f"track-by-seed-{next_one.recipe.seed}-probe-{study.probe}.json"
         if file.exists():
             return read_object(file)
         splits = load(study.data, study.place)
-        own, other = (Trail(study.source(cell, swapped=far).folder, splits.train) for far in (False, True))
+        own, other = (Trail(place, splits.train) for place in (cell.folder, next_one.folder))
         network = model_for(splits, cell.model, cell.recipe.seed)
         found = losses_together(own, other, network, probe=study.probe, seed=cell.recipe.seed) | returns(own)
         write_atomic(file, to_json(found))

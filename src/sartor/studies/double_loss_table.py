@@ -36,6 +36,11 @@ class Square:
         return f"{self.selector}, {self.fraction:g} of the data, {self.sparsity:g} pruned"
 
     @property
+    def short(self) -> str:
+        """Name it in a figure."""
+        return f"{self.selector}, {self.fraction:g}, {self.sparsity:g}"
+
+    @property
     def where(self) -> dict[str, Value]:
         """Name it in a table."""
         return {"selector": self.selector, "fraction": self.fraction, "sparsity": self.sparsity}
@@ -57,6 +62,11 @@ class Square:
         holds = {True: hold, False: hold if hold in HELD else NONE}
         kinds = [(selector, pruned) for selector in (self.selector, "random") for pruned in (True, False)]
         return crossed([self.points(pruned=p, selector=s, hold=holds[p]) for s, p in kinds])
+
+    def choice(self) -> Interval | None:
+        """Return what chosen samples are worth over random ones with all weights."""
+        mine, random = (self.points(pruned=False, selector=selector) for selector in (self.selector, "random"))
+        return paired_difference(mine, random)
 
     def pairing(self) -> Interval | None:
         """Return what it is worth that coresets and masks come from one run, own or not: below 0, they hurt together.
@@ -89,7 +99,8 @@ def told(squares: Sequence[Square], seeds: int, margin: float) -> Findings:
         Table(f"Remedies, {runs}", list(remedies(squares))),
         Table(f"Who held the weights that died, {runs}, points of samples", list(tracks(squares))),
     ]
-    verdict = bounded(
+    verdict = summed("Chosen minus random samples with all weights", {s.name: s.choice() for s in chosen})
+    verdict += bounded(
         "Loss by pruning with chosen samples beyond that with random ones",
         {s.name: s.collapse() for s in chosen},
         margin,
@@ -169,9 +180,9 @@ def panels(squares: Sequence[Square], chosen: Sequence[Square]) -> Iterator[Pane
         ("coresets and masks of one run", squares, [square.pairing() for square in squares]),
     ):
         known = [(float(place), value) for place, value in enumerate(values) if value is not None]
-        names = [square.name for square in here]
+        names = [square.short for square in here]
         yield Panel(title, "", "percentage points", [series_of("", known, line=False)], names=names, level=0.0)
-    names = [square.name for square in squares]
+    names = [square.short for square in squares]
     for title, unit, labels, read in (
         ("pruned weights", "test accuracy (%)", HOLDS[False], lambda s, hold: mean_of(s.points(hold=hold))),
         ("dead weights held by left-out samples", "points", KINDS, lambda s, kind: mean_of(s.tracked(NONE, kind))),
