@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from reference import crest as literal
+from sartor.cli.main import main
 from sartor.comparison import Forecaster
 from sartor.data.formats import digits
 from sartor.data.loader import even_sizes
@@ -399,3 +400,14 @@ def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits, tmp_path,
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").rglob("subsets/*")}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "cut").rglob("subsets/*")}
     assert fit(splits, recipe, out=tmp_path / "cut").results == again.results
+
+
+def test_the_shell_tells_of_every_look(tmp_path, capsys):
+    flags = ["--data", "digits", "--model", FC, "--epochs", "4", "--batch-size", "128", "--fraction", "0.2"]
+    flags += ["--sampler", "crest(threshold=100)", "--out", str(tmp_path / "run"), "--probe", "0"]
+    assert main(["train", "dense", *flags]) == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if "selected" in line]
+    assert len(printed) == 3
+    assert printed[0].endswith("samples, left out 0")
+    assert ", error " in printed[1]
+    assert printed[1].endswith(", kept, left out 0")
