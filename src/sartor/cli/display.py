@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sartor.dist import World
@@ -32,8 +32,7 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
         return f"        masks settled, {100 * line['density']:.1f} % of their weights live{test}"
     if line["kind"] == "selection":
         noise = "" if line["noise_ratio"] is None else f", {100 * line['noise_ratio']:.1f} % of its labels wrong"
-        told = "".join(f", {name.replace('_', ' ')} {shown(value)}" for name, value in line.get("told", {}).items())
-        return f"        selected {line['k']} samples{noise}{told}"
+        return f"        selected {line['k']} samples{noise}{told_words(line.get('told', {}))}"
     if line["kind"] in ("round", "target"):
         return round_line(line)
     if line["kind"] == "pruned":
@@ -51,9 +50,11 @@ def epoch_line(line: dict[str, Any], seconds: float) -> str:
     return "  ".join([*parts, f"{seconds:.0f} s"])
 
 
-def shown(value: object) -> str:
-    """Write a number with three digits, and anything else as it is."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
+def told_words(told: Mapping[str, Any]) -> str:
+    """Write what a sampler tells of a draw; what is None, or does not hold, is left out."""
+    known = {name.replace("_", " "): value for name, value in told.items() if value is not None and value is not False}
+    words = {name: f"{value:.3g}" if isinstance(value, float) else str(value) for name, value in known.items()}
+    return "".join(f", {name}" if known[name] is True else f", {name} {word}" for name, word in words.items())
 
 
 def round_line(line: dict[str, Any]) -> str:

@@ -222,11 +222,8 @@ class DropHotOptions(Recipe):
 
     def timetable(self, n: int) -> list[Slot]:
         """All data to score by, the coreset, all data again."""
-        scoring, sampler, k = (
-            everything(n, self.scored if self.is_scored else 0),
-            self.make_sampler(),
-            self.subset_size(n),
-        )
+        scoring = everything(n, self.scored if self.is_scored else 0)
+        sampler, k = self.make_sampler(), self.subset_size(n)
         training = everything(k, self.trained) if sampler is None else drawn_epochs(sampler, k, self.trained)
         return [*scoring, *training, *everything(n, self.tuned)]
 

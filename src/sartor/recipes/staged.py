@@ -42,7 +42,7 @@ class Before(Tracked, Protocol):
     def begin(self, epoch: int, trainer: Trainer) -> Subset | None:
         """Do it before an epoch; return what to train on from now on, or None for what it is.
 
-        A training that goes on in the midst of an epoch asks again.
+        A training that goes on in the midst of an epoch asks again. It may have `told`, what the metrics tell of that.
         """
         ...
 

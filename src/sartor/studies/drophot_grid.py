@@ -22,7 +22,7 @@ from sartor.registry import STUDIES
 from sartor.studies.drophot_figures import curve_charts, pruning_charts
 from sartor.studies.drophot_scores import Scores, read_scores, scores_chart, scores_table
 from sartor.studies.drophot_table import grid_lines, grid_markdown
-from sartor.studies.findings import Findings, rows_as_csv
+from sartor.studies.findings import chart_files, rows_as_csv
 from sartor.studies.selector_table import as_csv
 from sartor.studies.study import Files, Outcomes, Study
 
@@ -131,15 +131,14 @@ class DropHotStudy(Study):
         found = {cell: result for name, wave in self.stages().items() for cell, result in zip(wave, outcomes[name])}
         results = [found[cell] for cell in self.cells()]
         lines = grid_lines(results)
-        charts, tables = [*pruning_charts(lines), *curve_charts(results)], []
+        charts, text = [*pruning_charts(lines), *curve_charts(results)], grid_markdown(lines)
+        files: dict[str, str | bytes] = {"results.json": to_json({"format": 1, "cells": results})}
         if scores := self.scores():
             classes = load(self.data, None if self.root is None else str(self.root)).train.classes or 0
-            tables, charts = [scores_table(scores, classes)], [*charts, scores_chart(scores, classes)]
-        told = Findings(tables, [], charts)
-        kept = {"format": 1, "cells": results}
-        files = dict(told.files()) | {"scores-table.csv": rows_as_csv(tables)} if tables else dict(told.files())
-        text = "\n".join([*(table.markdown() for table in tables), grid_markdown(lines)])
-        return files | {"results.json": to_json(kept), "results.csv": as_csv(lines), "table.md": text}
+            table = scores_table(scores, classes)
+            charts, text = [*charts, scores_chart(scores, classes)], f"{table.markdown()}\n{text}"
+            files["scores-table.csv"] = rows_as_csv([table])
+        return files | {"results.csv": as_csv(lines), "table.md": text} | dict(chart_files(charts))
 
     def scores(self) -> list[Scores]:
         """Read what the trainings that score found, each once."""

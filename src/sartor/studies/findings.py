@@ -65,10 +65,15 @@ class Findings:
         """Yield file names and contents."""
         yield "results.csv", rows_as_csv(self.tables)
         yield "table.md", self.text
-        for chart in self.charts:
-            yield f"{chart.name}.csv", as_csv(chart)
-            for kind in ("svg", "png"):
-                yield f"{chart.name}.{kind}", draw(chart, kind)
+        yield from chart_files(self.charts)
+
+
+def chart_files(charts: Sequence[Chart]) -> Iterator[tuple[str, str | bytes]]:
+    """Yield file names and contents of figures: as csv, svg and png."""
+    for chart in charts:
+        yield f"{chart.name}.csv", as_csv(chart)
+        for kind in ("svg", "png"):
+            yield f"{chart.name}.{kind}", draw(chart, kind)
 
 
 def shown(value: Value) -> str:
