@@ -328,8 +328,9 @@ class Recipe(ABC):
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """Return the default of each option."""
-        return {field.name: field.default for field in dataclasses.fields(cls)}
+        """Return the default of each option that has one."""
+        options = dataclasses.fields(cls)
+        return {option.name: option.default for option in options if option.default is not dataclasses.MISSING}
 
     def configuration(self, model: nn.Module, data: Data) -> dict[str, Any]:
         """Return all that decides the outcome of a run: options, data, the network's layers, not its machine."""

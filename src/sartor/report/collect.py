@@ -220,7 +220,7 @@ def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord |
             selections=tuple(line for line in lines if line.get("kind") == "selection"),
             rounds=_told(raw, "rounds", {"round": int, "labelled": int}),
             targets=_told(raw, "targets", {"labelled": int, "flops": float}),
-            cost_paper=_numbers(raw.get("cost_paper") or {}, "selector"),
+            cost_paper=_numbers(raw.get("cost_paper") or {}, "selector") if "rounds" in raw else {},
             round_seconds=_round_seconds(folder, warnings) if "rounds" in raw else {},
             trained_accuracy=_optional(raw, "trained_accuracy"),
             pruned_accuracy=_optional(raw, "pruned_accuracy"),
