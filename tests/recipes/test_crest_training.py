@@ -10,13 +10,13 @@ import torch
 from sartor.cli.main import main
 from sartor.comparison import Forecaster
 from sartor.data.formats import digits
-from sartor.errors import ConfigError, Stopped
+from sartor.errors import ConfigError
 from sartor.models.build import build_model
 from sartor.recipes import Dense, DropHot
 from sartor.registry import SAMPLERS
-from sartor.run import Run
 from sartor.select.crest import CREST
 from sartor.train import Trainer
+from staged_runs import stopped_after
 
 
 @pytest.fixture(scope="module")
@@ -106,19 +106,8 @@ RESUMED = [
 @pytest.mark.parametrize("after", [3, 8, 12])
 def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits, tmp_path, recipe, after):
     whole = fit(splits, recipe, out=tmp_path / "whole")
-    calls, original = [0], Run._save_if_due
-
-    def stopping(self):
-        original(self)
-        calls[0] += 1
-        if calls[0] == after:
-            self.save()
-            raise Stopped("enough")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_save_if_due", stopping)
-        with pytest.raises(Stopped):
-            fit(splits, recipe, out=tmp_path / "cut")
+    with stopped_after(after):
+        fit(splits, recipe, out=tmp_path / "cut")
     again = fit(splits, recipe, out=tmp_path / "cut")
     for name in ("digest", "flops_by_purpose", "samples"):
         assert again.results[name] == whole.results[name]

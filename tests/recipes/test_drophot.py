@@ -8,44 +8,21 @@ from torch import nn
 import sartor
 from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
-from sartor.errors import ConfigError, PruningError, SelectionError, Stopped
+from sartor.errors import ConfigError, PruningError, SelectionError
 from sartor.models.build import build_model
 from sartor.prune.channels import ChannelPlan
 from sartor.prune.scope import prunable
 from sartor.recipes import DropHot
-from sartor.recipes.staged import Stage, Stages
+from sartor.recipes.staged import Stage
 from sartor.report.collect import collect
-from sartor.run import Run
+from staged_runs import FC, fit, net, stopped_after
 
-FC = "fc(hidden=16)"
 TINY: dict[str, Any] = {"epochs": 2, "fraction": 0.2}
 
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
     return digits()
-
-
-def net(spec: str = FC, seed: int = 0) -> nn.Module:
-    return build_model(spec, classes=10, input_shape=(1, 8, 8), seed=seed)
-
-
-def fit(recipe: DropHot, splits: Splits, spec: str = FC, **options: Any) -> sartor.recipes.Result:
-    return recipe.fit(net(spec), splits.train, splits.test, **options)
-
-
-@pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Stage, dict[str, torch.Tensor]]]:
-    """All stages that are carried out, with the weights with which each began."""
-    seen: list[tuple[Stage, dict[str, torch.Tensor]]] = []
-    original = Stages.carry_out
-
-    def watching(self: Stages, stage: Stage, *place: Any) -> Any:
-        seen.append((stage, {name: value.clone() for name, value in stage.model.state_dict().items()}))
-        return original(self, stage, *place)
-
-    monkeypatch.setattr(Stages, "carry_out", watching)
-    return seen
 
 
 def kept(model: nn.Module) -> dict[str, int]:
@@ -253,19 +230,8 @@ def test_runs_share_trainings_and_each_is_charged_for_them(splits: Splits, tmp_p
 def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits: Splits, tmp_path: Path, after: int) -> None:
     recipe = DropHot(epochs=2, fraction=0.1, batch_size=512, iterations=2, legacy_defects="scores", tuning="masked")
     whole = fit(recipe, splits, out=tmp_path / "whole")
-    calls, original = [0], Run._save_if_due
-
-    def stopping(self: Run) -> None:
-        original(self)
-        calls[0] += 1
-        if calls[0] == after:
-            self.save()
-            raise Stopped("enough")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_save_if_due", stopping)
-        with pytest.raises(Stopped):
-            fit(recipe, splits, out=tmp_path / "cut")
+    with stopped_after(after):
+        fit(recipe, splits, out=tmp_path / "cut")
     again = fit(recipe, splits, out=tmp_path / "cut")
     told = ("digest", "flops_by_purpose", "prunings", "curves", "scores", "samples")
     assert {name: again.results[name] for name in told} == {name: whole.results[name] for name in told}

@@ -4,51 +4,25 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import sartor
 from reference import lazy_pair
 from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.data.loader import Loader, even_sizes
-from sartor.errors import ConfigError, Stopped
-from sartor.models.build import build_model
+from sartor.errors import ConfigError
 from sartor.prune.channels import ChannelPlan
 from sartor.randomness import derive
 from sartor.recipes import LazyProxy
 from sartor.recipes.lazy_epochs import kept_in, packed, unpacked
-from sartor.recipes.staged import Stage, Stages
-from sartor.run import Run
+from staged_runs import CNN, FC, fit, net, stopped_after
 
-FC, CNN = "fc(hidden=16)", "cnn(width=4)"
 TINY: dict[str, Any] = {"epochs": 2, "batch_size": 64, "lr": 0.05, "schedule": "constant"}
 
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
     return digits()
-
-
-def net(spec: str = FC, seed: int = 0) -> nn.Module:
-    return build_model(spec, classes=10, input_shape=(1, 8, 8), seed=seed)
-
-
-def fit(recipe: LazyProxy, splits: Splits, spec: str = FC, **options: Any) -> sartor.recipes.Result:
-    return recipe.fit(net(spec), splits.train, splits.test, **options)
-
-
-@pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Stage, dict[str, torch.Tensor]]]:
-    """All stages that are carried out, with the weights with which each began."""
-    seen: list[tuple[Stage, dict[str, torch.Tensor]]] = []
-    original = Stages.carry_out
-
-    def watching(self: Stages, stage: Stage, *place: Any) -> Any:
-        seen.append((stage, {name: value.clone() for name, value in stage.model.state_dict().items()}))
-        return original(self, stage, *place)
-
-    monkeypatch.setattr(Stages, "carry_out", watching)
-    return seen
 
 
 PAIRS = [
@@ -147,19 +121,8 @@ def test_wrong_labels_are_kept_more_often(splits: Splits) -> None:
 def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits: Splits, tmp_path: Path, after: int) -> None:
     recipe = LazyProxy(**TINY, fusion=True, kd=True, noise=0.1)
     whole = fit(recipe, splits, CNN, out=tmp_path / "whole")
-    calls, original = [0], Run._save_if_due
-
-    def stopping(self: Run) -> None:
-        original(self)
-        calls[0] += 1
-        if calls[0] == after:
-            self.save()
-            raise Stopped("enough")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_save_if_due", stopping)
-        with pytest.raises(Stopped):
-            fit(recipe, splits, CNN, out=tmp_path / "cut")
+    with stopped_after(after):
+        fit(recipe, splits, CNN, out=tmp_path / "cut")
     again = fit(recipe, splits, CNN, out=tmp_path / "cut")
     told = ("digest", "flops_by_purpose", "samples", "kept", "proxy_accuracy", "cost_paper")
     assert {name: again.results[name] for name in told} == {name: whole.results[name] for name in told}

@@ -5,19 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import sartor
 from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
-from sartor.errors import ConfigError, ResumeError, SelectionError, Stopped
+from sartor.errors import ConfigError, ResumeError, SelectionError
 from sartor.models.build import build_model
 from sartor.prune.channels import ChannelPlan
 from sartor.recipes import Active, PruneFuse
 from sartor.recipes.rounds import Rounds
-from sartor.recipes.staged import Stage, Stages
 from sartor.report.collect import collect
-from sartor.run import Run
+from staged_runs import fit, net, stopped_after
 
 TINY: dict[str, Any] = {"epochs": 2, "batch_size": 64, "budgets": "100,150,200"}
 
@@ -27,31 +25,9 @@ def splits() -> Splits:
     return digits()
 
 
-def net(seed: int = 0, spec: str = "fc(hidden=16)") -> nn.Module:
-    return build_model(spec, classes=10, input_shape=(1, 8, 8), seed=seed)
-
-
-def fit(recipe: Rounds, splits: Splits, spec: str = "fc(hidden=16)", **options: Any) -> sartor.recipes.Result:
-    return recipe.fit(net(spec=spec), splits.train, splits.test, **options)
-
-
 def kept(run: Path) -> list[list[str]]:
     """Ids that are labelled, round by round."""
     return [json.loads(path.read_text())["ids"] for path in sorted((run / "subsets").iterdir())]
-
-
-@pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Stage, dict[str, torch.Tensor]]]:
-    """All stages that are carried out, with the weights with which each began."""
-    seen: list[tuple[Stage, dict[str, torch.Tensor]]] = []
-    original = Stages.carry_out
-
-    def watching(self: Stages, stage: Stage) -> Any:
-        seen.append((stage, {name: value.clone() for name, value in stage.model.state_dict().items()}))
-        return original(self, stage)
-
-    monkeypatch.setattr(Stages, "carry_out", watching)
-    return seen
 
 
 ARMS: list[Rounds] = [
@@ -170,19 +146,8 @@ def test_a_reordered_source_is_asked_for_the_same_ids(splits: Splits, tmp_path: 
 def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits: Splits, tmp_path: Path, after: int) -> None:
     recipe = PruneFuse(**TINY, kd_teacher="ema", t_sync=2, sync_phase=1, acquisition="alse(snapshots=2)")
     whole = fit(recipe, splits, out=tmp_path / "whole")
-    calls, original = [0], Run._save_if_due
-
-    def stopping(self: Run) -> None:
-        original(self)
-        calls[0] += 1
-        if calls[0] == after:
-            self.save()
-            raise Stopped("enough")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_save_if_due", stopping)
-        with pytest.raises(Stopped):
-            fit(recipe, splits, out=tmp_path / "cut")
+    with stopped_after(after):
+        fit(recipe, splits, out=tmp_path / "cut")
     again = fit(recipe, splits, out=tmp_path / "cut")
     assert kept(tmp_path / "cut") == kept(tmp_path / "whole")
     assert again.results["digest"] == whole.results["digest"]
