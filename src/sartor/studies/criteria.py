@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sartor.recipes.fusing import KINDS
+from sartor.recipes.fusing import IMPORTANCES
 from sartor.recipes.recipe import Recipe
 from sartor.registry import STUDIES
 from sartor.report.charts import Chart, Panel
@@ -41,7 +41,7 @@ class CriteriaStudy(LabelStudy):
     @property
     def compared(self) -> tuple[str, ...]:
         """The criteria, chance first."""
-        return tuple(dict.fromkeys((CHANCE, *(self.criteria or KINDS))))
+        return tuple(dict.fromkeys((CHANCE, *(self.criteria or IMPORTANCES))))
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield every criterion, at once and in steps."""
