@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -40,6 +41,18 @@ def test_runs_that_share_are_what_they_are_alone(tmp_path: Path) -> None:
     names = sorted(path.name.rpartition("-")[0] for path in shared.iterdir() if path.is_dir())
     assert names == ["selector-round-0", "selector-round-1", "target-round-1", "target-round-1"]
     assert not (tmp_path / "a/stages").exists()
+
+
+@pytest.mark.filterwarnings("ignore:the selector of round")
+def test_another_head_is_another_choice(tmp_path: Path) -> None:
+    """A head that is given is part of what a choosing training is, even if it is the one that would be found."""
+    shared = tmp_path / "shared"
+    recipe = TINY.with_options(acquisition="badge", fusion=False, kd=False)
+    for name, head in (("found", None), ("given", "classifier")):
+        fit(recipe.with_options(head=head), tmp_path / name, shared)
+    chosen = [json.loads(path.read_text()) for path in shared.glob("selector-*/config.json")]
+    assert len(chosen) == 2
+    assert sorted(about.get("head", "-") for about in chosen) == ["-", "classifier"]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

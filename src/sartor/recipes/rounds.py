@@ -285,6 +285,7 @@ class Rounds(Recipe):
             return {"asked": unknown.train.ids_of(subset.rows)}
 
         about = {"acquisition": self.acquisition, "asked": now.asked, "unlabelled": unknown.train.fingerprint()}
+        about |= {} if self.head is None else {"head": self.head}
         return {"then": then, "snapshots": count if source == "snapshots" else 0, "about": about}
 
     def chosen(self, setting: Setting, stages: Stages, now: Round, labels: Labels) -> Tensor:
