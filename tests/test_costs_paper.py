@@ -40,6 +40,12 @@ def test_it_reproduces_the_rows_of_the_tables(row: str) -> None:
     assert [round(value / 1e16, 2) for value in found[1:]] == pytest.approx(printed, abs=0.0201)
 
 
+def test_rounds_without_a_training_cost_nothing() -> None:
+    found = selector_cost(10, 3, 100, [20, 40, 60], 2, trained={1})
+    assert found == [0, 0, training_cost(10, 3, 40, 2) + scoring_cost(10, 3, 60)]
+    assert selector_cost(10, 3, 100, [20, 40], 2, trained={0}) == selector_cost(10, 3, 100, [20, 40], 2)
+
+
 @pytest.mark.parametrize(
     ("parameters", "n", "dense"),
     [

@@ -35,22 +35,23 @@ def selector_cost(
     epochs: int,
     *,
     passes: int = 1,
+    trained: Collection[int] | None = None,
     dense: float = 0.0,
     synced: Collection[int] = (),
     sync_epochs: int = 0,
 ) -> list[float]:
     """Return what the selector has cost when each of `sizes` labels are there; 0 for the first.
 
-    Up to a size count all trainings on the smaller ones and the looks at what had no label then, `passes` each. In
-    `synced` rounds (1 is the second size) a selector is not trained afresh: the `dense` network's parameters and its
-    own train for `sync_epochs` each. The training on the last size, and that of the target, are not in it.
+    Up to a size count all trainings on the smaller ones and the looks at what had no label then, `passes` each. Rounds
+    (0 is the first size) that are not `trained` cost nothing; if not given, all are. In `synced` rounds a selector is
+    not trained afresh: the `dense` network's parameters and its own train for `sync_epochs` each. The training on the
+    last size, and that of the target, are not in it.
     """
     total, found = 0.0, [0.0]
     for number, size in enumerate(sizes[:-1]):
-        if number in synced:
-            total += training_cost(dense + parameters, inputs, size, sync_epochs)
-        else:
-            total += training_cost(parameters, inputs, size, epochs)
-        total += passes * scoring_cost(parameters, inputs, n - size)
+        if trained is None or number in trained:
+            sync = number in synced
+            total += training_cost(parameters + dense * sync, inputs, size, sync_epochs if sync else epochs)
+            total += passes * scoring_cost(parameters, inputs, n - size)
         found.append(total)
     return found

@@ -211,6 +211,15 @@ def test_which_rounds_are_synchronised(t_sync: int, phase: int, synced: list[int
     assert [now.number for now in recipe.agenda(100) if now.synced] == synced
 
 
+def test_the_papers_cost_counts_the_selectors_that_there_are() -> None:
+    """Random labels ask no selector: where every budget has a fused target, one is trained at each, or else at none."""
+    last, every = (PruneFuse(**TINY, acquisition="random", targets=targets) for targets in ("last", "all"))
+    each = [6 * 5 * 3 * size * 2 for size in (100, 150)]
+    assert list(last.paper_costs(20, 5, 3, 1000)["selector"].values()) == [0, 0, 0]
+    assert list(every.paper_costs(20, 5, 3, 1000)["selector"].values()) == [0, each[0], sum(each)]
+    assert last.paper_costs(20, 5, 3, 1000)["total"] == 6 * 20 * 3 * 200 * 2
+
+
 def test_shrink_and_perturb_begins_from_what_was_trained(splits: Splits, stages: list[Any]) -> None:
     fit(Active(**TINY, shrink=1.0, perturb=0.0), splits)
     for (before, _), (_, begun) in pairwise(stages):

@@ -335,6 +335,7 @@ class Rounds(Recipe):
         rounds, members = self.agenda(n), members_of(self.make_selector())[1]
         passes = max(1, members) if self.looks_at_network else 0
         sizes, epochs = [now.size for now in rounds], self.length
+        given["trained"] = {now.number for now in rounds if now.selects}
         costs = selector_cost(chooser, inputs, n, sizes, epochs, passes=passes, **given)
         last = training_cost(target, inputs, sizes[-1], target_epochs)
         by_size = {str(size): cost for size, cost in zip(sizes, costs, strict=True)}
