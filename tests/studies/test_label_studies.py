@@ -10,6 +10,7 @@ import pytest
 
 from sartor.cli.main import main
 from sartor.cli.study import parse
+from sartor.comparison import load, model_for
 from sartor.digest import digest
 from sartor.recipes.recipe import Recipe
 from sartor.registry import STUDIES
@@ -17,6 +18,7 @@ from sartor.studies.criteria import CriteriaStudy
 from sartor.studies.gain import REFERENCE, contrast, contrasts, corners, places
 from sartor.studies.label_rounds import LabelStudy, verdict_on
 from sartor.studies.limits import LimitsStudy
+from sartor.studies.warm_start import WarmStart
 
 TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=4)", "--seeds", "1", "--epochs", "2")
 TINY += ("--batch-size", "40", "--budgets", "0.2,0.5", "--out", "a")
@@ -115,6 +117,17 @@ def test_a_warm_start_goes_on_from_the_dense_network(tmp_path: Path) -> None:
     assert len(begun) == 2
     assert begun.count(ended) == 1
     assert digest({}) not in begun
+
+
+@pytest.mark.filterwarnings("ignore:the selector of round")
+def test_a_warm_start_tells_of_its_selectors() -> None:
+    recipe = WarmStart(epochs=2, batch_size=40, budgets="0.1,0.2,0.5", probe=0)
+    splits = load("few(of=digits, samples=120)", None)
+    model = model_for(splits, "cnn(width=4)", 0)
+    results = recipe.fit(model, splits.train, splits.test).results
+    small = recipe.selector_network(model, splits.train)
+    told = [told["selector_parameters"] for told in results["rounds"] if "selector_parameters" in told]
+    assert told == [sum(parameter.numel() for parameter in small.parameters())] * 3
 
 
 def test_effects_of_a_sum_are_its_terms() -> None:

@@ -151,6 +151,10 @@ class PruneFuse(Rounds, FusedTarget):
         stage = Stage(part, self.selector_training(part, **options), copy.deepcopy(made.small), data, **ask)
         return Proxy(made, stages.carry_out(stage))
 
+    def outcome_of(self, selector: Proxy) -> Outcome:
+        """Return the last training of the small network."""
+        return selector.outcome
+
     def target_training(self, size: int) -> Training:
         """Return the options of a target's training; all arms of one seed draw alike."""
         epochs = {} if self.target_epochs is None else {"epochs": self.target_epochs}

@@ -164,6 +164,11 @@ class Rounds(Recipe):
     def train_selector(self, stages: Stages, now: Round, labels: Labels, before: Any, ask: Mapping[str, Any]) -> Any:
         """Train what chooses (and asks, if `ask` tells a stage to); return what later rounds and targets need of it."""
 
+    def outcome_of(self, selector: Any) -> Outcome:
+        """Return the training that made what chooses, given what `train_selector` returned."""
+        found: Outcome = selector
+        return found
+
     @abstractmethod
     def train_target(self, stages: Stages, now: Round, labels: Labels, selector: Any) -> Outcome:
         """Train the network that all this is for."""
@@ -243,7 +248,7 @@ class Rounds(Recipe):
             keep_labelled(run, setting.data.train, now.number, Subset.of(labels.rows))
             if now.selects:
                 selector = self.train_selector(stages, now, labels, selector, self.asking(now, labels))
-            rounds.append(self.reported(stages, now, stages.done[-1] if now.selects else None))
+            rounds.append(self.reported(stages, now, self.outcome_of(selector) if now.selects else None))
             if now.target:
                 last = self.train_target(stages, now, labels, selector)
                 targets.append(target_report(now, last, stages.ledger.flops()))
