@@ -12,6 +12,7 @@ from sartor.cli.main import main
 from sartor.cli.study import parse
 from sartor.comparison import load, model_for
 from sartor.digest import digest
+from sartor.errors import ConfigError
 from sartor.recipes.recipe import Recipe
 from sartor.registry import STUDIES
 from sartor.studies.criteria import CriteriaStudy
@@ -128,6 +129,24 @@ def test_a_warm_start_tells_of_its_selectors() -> None:
     small = recipe.selector_network(model, splits.train)
     told = [told["selector_parameters"] for told in results["rounds"] if "selector_parameters" in told]
     assert told == [sum(parameter.numel() for parameter in small.parameters())] * 3
+
+
+@pytest.mark.filterwarnings("ignore:the selector of round")
+@pytest.mark.parametrize("shrink", [1.0, 0.5])
+def test_a_warm_start_that_nobody_teaches_has_no_last_selector(shrink: float) -> None:
+    options = {"perturb": 0.1} if shrink < 1 else {}
+    recipe = WarmStart(epochs=2, batch_size=40, budgets="0.1,0.2,0.5", probe=0, kd=False, shrink=shrink, **options)
+    study = made("complement")
+    splits = load("few(of=digits, samples=120)", None)
+    results = recipe.fit(model_for(splits, "cnn(width=4)", 0), splits.train, splits.test).results
+    assert [told["round"] for told in results["rounds"] if "selector_accuracy" in told] == [0, 1]
+    assert results["flops_by_purpose"] == pytest.approx(study.forecaster()(recipe).flops_by_purpose)
+    assert results["samples"]["selector"]["trained"] == 2 * (11 + 22)
+
+
+def test_a_warm_start_needs_what_chooses() -> None:
+    with pytest.raises(ConfigError, match="needs an acquisition that asks a network; random asks none"):
+        WarmStart(budgets="0.1,0.3", acquisition="random")
 
 
 def test_effects_of_a_sum_are_its_terms() -> None:

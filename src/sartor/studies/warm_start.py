@@ -22,7 +22,7 @@ from sartor.recipes.staged import Stage, Stages
 
 @dataclass(frozen=True, eq=False)
 class Preceded(Proxy):
-    """A selector, and the dense network that learnt the labels of the round before the last, as the target begins."""
+    """A selector, and the dense network that learnt the labels of the round before the last."""
 
     dense: nn.Module
 
@@ -32,7 +32,8 @@ class WarmStart(PruneFuse):
     """PruneFuse with another beginning of the target: what the dense network has learnt, shrunk and perturbed or not.
 
     The selectors, the labels that they choose and the teacher are PruneFuse's. In the round before the last the dense
-    network is trained as well, and charged; in the last it goes on with all labels.
+    network is trained as well, and charged; in the last it goes on with all labels. The last round has a selector where
+    that teaches.
     Source: Ash and Adams 2020, sections 3 (warm start) and 4 (shrink, perturb).
     """
 
@@ -48,6 +49,13 @@ class WarmStart(PruneFuse):
         super().check()
         if len(read_budgets(self.budgets)) < 2 or self.targets != "last":
             raise ConfigError(f"budgets are {self.budgets!r}; a warm start needs a round before the one target.")
+        if not self.looks_at_network:
+            raise ConfigError(f"a warm start needs an acquisition that asks a network; {self.acquisition} asks none.")
+
+    @property
+    def uses_selector(self) -> bool:
+        """Whether the target needs the selector of its round: for its teaching, for its weights are not fused."""
+        return self.kd and self.kd_teacher == "selector"
 
     def precedes(self, now: Round) -> bool:
         """Whether the next round is the last."""
@@ -63,18 +71,16 @@ class WarmStart(PruneFuse):
             begun = self.drawn(stages.setting, now.number)
             stage = Stage(title, self.selector_training(title, purpose="warm"), begun, labels.known())
             return Preceded(found.made, found.outcome, stages.carry_out(stage).model)
-        if not isinstance(before, Preceded):
-            return found
-        dense = copy.deepcopy(before.dense).cpu()
-        if (self.shrink, self.perturb) != (1.0, 0.0):
-            fresh = self.drawn(stages.setting, now.number)
-            dense = shrunk_and_perturbed(dense, fresh, shrink=self.shrink, perturb=self.perturb)
-        return Preceded(found.made, found.outcome, dense)
+        return Preceded(found.made, found.outcome, before.dense) if isinstance(before, Preceded) else found
 
     def fused(self, stages: Stages, pool: Pool, proxy: Proxy, generator: torch.Generator) -> nn.Module:
         """Return what the target begins from, in the place of a fused network."""
         assert isinstance(proxy, Preceded)
-        return proxy.dense
+        dense = copy.deepcopy(proxy.dense).cpu()
+        if (self.shrink, self.perturb) == (1.0, 0.0):
+            return dense
+        fresh = self.drawn(stages.setting, len(read_budgets(self.budgets)) - 1)
+        return shrunk_and_perturbed(dense, fresh, shrink=self.shrink, perturb=self.perturb)
 
     def planned(self, now: Round, prices: Prices) -> list[Planned]:
         """The same trainings, and that of the dense network."""
