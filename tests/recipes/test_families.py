@@ -59,6 +59,12 @@ def test_the_arms_of_the_target_have_the_same_selectors() -> None:
     assert (synced.complement, synced.t_sync) == ("zeros", 1), "synchronisation fuses, whatever the target does"
 
 
+def test_random_labels_need_no_head() -> None:
+    headed = FUSE.with_options(head="output")
+    found = {arm: ASKING.make(arm, headed, 100).head for arm in ("active", "bald", "random", "prunefuse-random", "kd")}
+    assert found == {"active": "output", "bald": "output", "kd": "output", "random": None, "prunefuse-random": None}
+
+
 def test_the_arms_of_drophot() -> None:
     found = {arm: PRUNING.make(arm, HOT, 100) for arm in PRUNING.arms}
     assert found["drophot"] == HOT

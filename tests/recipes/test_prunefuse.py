@@ -18,6 +18,7 @@ from sartor.report.collect import collect
 from staged_runs import fit, net, stopped_after
 
 TINY: dict[str, Any] = {"epochs": 2, "batch_size": 64, "budgets": "100,150,200"}
+UNAIDED: dict[str, Any] = {"acquisition": "random", "fusion": False, "kd": False}
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +255,10 @@ def test_a_selector_that_learnt_nothing_is_said(splits: Splits) -> None:
         ({"stop_after": 9}, "stop_after is 9"),
         ({"statistics": "estimated"}, "no batch-norm statistics"),
         ({"importance": "size"}, "importance is 'size'"),
+        ({"acquisition": "random", "head": "output"}, "head: without effect without an acquisition that looks"),
+        ({**UNAIDED, "sparsity": 0.6}, "sparsity: without effect without an acquisition that looks at a network, fusion"),
+        ({**UNAIDED, "importance": "lamp", "scope": "global"}, "importance, scope: without effect"),
+        ({**UNAIDED, "dynamic": 2, "dynamic_epochs": 3}, "dynamic: without effect"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(splits: Splits, tmp_path: Path, options: dict[str, Any], words: str) -> None:
@@ -265,8 +270,15 @@ def test_what_cannot_be_meant_is_refused(splits: Splits, tmp_path: Path, options
 def test_active_refuses_options_without_effect() -> None:
     with pytest.raises(ConfigError, match="perturb has no effect"):
         Active(perturb=0.5)
-    with pytest.raises(ConfigError, match="proxy has no effect"):
-        Active(proxy="fc", acquisition="random")
+    for options in ({"proxy": "fc"}, {"shrink": 0.5}, {"head": "output"}):
+        (name,) = options
+        with pytest.raises(ConfigError, match=f"{name}: without effect without an acquisition that looks at a network"):
+            Active(acquisition="random", **options)
+
+
+@pytest.mark.parametrize("use", [{"acquisition": "entropy"}, {"fusion": True}, {"kd": True}, {"t_sync": 1}])
+def test_a_selector_of_any_use_may_be_cut_as_one_likes(use: dict[str, Any]) -> None:
+    assert PruneFuse(**{**UNAIDED, **use}, sparsity=0.6, scope="global").has_selector
 
 
 def test_another_recipe_in_the_folder_is_refused(splits: Splits, tmp_path: Path) -> None:

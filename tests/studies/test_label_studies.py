@@ -13,6 +13,7 @@ from sartor.cli.study import parse
 from sartor.comparison import load, model_for
 from sartor.digest import digest
 from sartor.errors import ConfigError
+from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.recipe import Recipe
 from sartor.registry import STUDIES
 from sartor.studies.criteria import CriteriaStudy
@@ -186,6 +187,13 @@ def test_selectors_are_weak_and_targets_are_not() -> None:
     assert lengths == {2}
     assert study.kinds() == [(0.75, 2), (0.5, 1)]
     assert {recipe.epochs for _, recipe in study.recipes()} == {1, 2}
+
+
+def test_what_no_selector_helps_has_no_sparsity() -> None:
+    study = made("limits", "--sparsity", "0.7")
+    assert study.unaided(acquisition="random").sparsity == PruneFuse.sparsity
+    assert study.unaided().sparsity == study.prunefuse(acquisition="random").sparsity == 0.7
+    assert study.prunefuse(sparsity=0.9).sparsity == 0.9
 
 
 def test_criteria_are_all_that_there_are() -> None:

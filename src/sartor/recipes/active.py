@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 from torch import nn
 
 from sartor.data.pool import Pool
-from sartor.errors import ConfigError, check_range
+from sartor.errors import ConfigError, check_effects, check_range
 from sartor.models.build import build_model
 from sartor.models.shapes import shape_of
 from sartor.randomness import derive
 from sartor.recipes.drawing import shrunk_and_perturbed
 from sartor.recipes.labels import Labels
-from sartor.recipes.rounds import Planned, Prices, Round, Rounds
+from sartor.recipes.rounds import LOOKS, Planned, Prices, Round, Rounds
 from sartor.recipes.setup import Data
 from sartor.recipes.staged import Outcome, Stage, Stages
 from sartor.registry import RECIPES
@@ -48,8 +48,7 @@ class Active(Rounds):
         check_range("perturb", self.perturb, 0, math.inf, high_open=True)
         if self.perturb != Active.perturb and self.shrink == 0:
             raise ConfigError("perturb has no effect without shrink; leave it out, or give --shrink 0.5, say.")
-        if self.proxy is not None and not self.looks_at_network:
-            raise ConfigError(f"proxy has no effect with {self.acquisition}, which looks at no network; leave it out.")
+        check_effects(self, {LOOKS: (self.looks_at_network, ("proxy", "shrink"))})
 
     def round_of(self, number: int, size: int, asked: int, *, target: bool) -> Round:
         """Train what chooses where it is asked; the dense network is the target of its round as well."""

@@ -18,10 +18,13 @@ from sartor.recipes.channel_scores import scoring_cost
 from sartor.recipes.fused_target import FusedTarget, Proxy
 from sartor.recipes.fusing import Cut
 from sartor.recipes.labels import Labels
-from sartor.recipes.rounds import Planned, Prices, Round, Rounds
+from sartor.recipes.rounds import LOOKS, Planned, Prices, Round, Rounds
 from sartor.recipes.setup import Data
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
 from sartor.registry import RECIPES
+
+OF_SELECTOR = ("sparsity", "importance", "scope", "dynamic")
+"""Options that say how the selector is cut."""
 
 
 @RECIPES.register("prunefuse")
@@ -61,6 +64,7 @@ class PruneFuse(Rounds, FusedTarget):
         without = {
             "t_sync": (self.t_sync > 0, ("sync_epochs", "sync_lr", "sync_phase")),
             "dynamic": (self.dynamic > 0, ("dynamic_epochs",)),
+            f"{LOOKS}, fusion, a selector that teaches or t_sync": (self.has_selector, OF_SELECTOR),
         }
         check_effects(self, without)
         if self.dynamic:
@@ -77,6 +81,11 @@ class PruneFuse(Rounds, FusedTarget):
     def fuses(self) -> bool:
         """Whether anything is fused: a target, or a network that is synchronised."""
         return self.fusion or self.t_sync > 0
+
+    @property
+    def has_selector(self) -> bool:
+        """Whether a selector has any use: it chooses, is fused, teaches, or is synchronised."""
+        return self.looks_at_network or self.uses_selector or self.t_sync > 0
 
     def round_of(self, number: int, size: int, asked: int, *, target: bool) -> Round:
         """Train a selector where it is asked, or a target needs it, or synchronisation goes on from it."""

@@ -16,7 +16,7 @@ from sartor.costs import count_flops
 from sartor.costs_paper import scalars_in, selector_cost, training_cost
 from sartor.data.augment import Augment
 from sartor.data.pool import Pool
-from sartor.errors import ConfigError, SelectionError, check_choice, check_range
+from sartor.errors import ConfigError, SelectionError, check_choice, check_effects, check_range
 from sartor.head import needs_linear_head, no_linear_head
 from sartor.randomness import derive
 from sartor.recipes.asking import Session
@@ -36,6 +36,8 @@ from sartor.seen import Scan
 from sartor.train import Trainer
 from sartor.types import Selector, Subset
 
+LOOKS = "an acquisition that looks at a network"
+"""What some options need, in the words of their refusal."""
 UNSEEN = {"targets", "history", "gradients", "gradient_norms"}
 """Parts of a scan that samples without a label have not."""
 
@@ -121,6 +123,7 @@ class Rounds(Recipe):
                 f"{self.acquisition} needs {', '.join(lacking)}, which samples without a label have not; choose an "
                 "acquisition that needs no labels, such as least-confidence, entropy, badge or k-center."
             )
+        check_effects(self, {LOOKS: (self.looks_at_network, ("head",))})
         if self.record != "none":
             raise ConfigError("record has no effect where several networks are trained; leave it out.")
 

@@ -52,8 +52,9 @@ class LabelStudy(RecipeStudy):
         return {name: getattr(self, name) for name in names} | {"probe": 0, "evaluate_every": RARELY}
 
     def prunefuse(self, **options: Any) -> PruneFuse:
-        """Make PruneFuse with the study's options."""
-        return PruneFuse(**{**self.shared_options, "sparsity": self.sparsity, **options})
+        """Make PruneFuse with the study's options; without its sparsity, where no selector has any use."""
+        made = PruneFuse(**{**self.shared_options, **options})
+        return made.with_options(**{"sparsity": self.sparsity, **options}) if made.has_selector else made
 
     def unaided(self, **options: Any) -> PruneFuse:
         """Make PruneFuse whose selector only chooses: its targets are fresh, and nobody teaches them."""
