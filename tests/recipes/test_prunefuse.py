@@ -221,6 +221,19 @@ def test_the_papers_cost_counts_the_selectors_that_there_are() -> None:
     assert last.paper_costs(20, 5, 3, 1000)["total"] == 6 * 20 * 3 * 200 * 2
 
 
+def test_channels_that_leave_in_steps_end_at_the_sparsity(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0.2 * 3 / 3 != 0.2, "a step's share as it is reckoned would be another one"
+    shares, cut = [], PruneFuse.cut
+
+    def watched(self: PruneFuse, *args: Any) -> Any:
+        shares.append(args[3])
+        return cut(self, *args)
+
+    monkeypatch.setattr(PruneFuse, "cut", watched)
+    fit(PruneFuse(epochs=4, batch_size=64, budgets="100", probe=0, sparsity=0.2, dynamic=3, dynamic_epochs=3), splits)
+    assert shares == [0.2 / 3, 0.2 * 2 / 3, 0.2]
+
+
 def test_shrink_and_perturb_begins_from_what_was_trained(splits: Splits, stages: list[Any]) -> None:
     fit(Active(**TINY, shrink=1.0, perturb=0.0), splits)
     for (before, _), (_, begun) in pairwise(stages):

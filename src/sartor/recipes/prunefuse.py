@@ -120,6 +120,10 @@ class PruneFuse(Rounds, FusedTarget):
             return Proxy(made, stages.carry_out(stage))
         return self.thinned(stages, title, dense, data, generator, ask)
 
+    def share_after(self, steps: int) -> float:
+        """Return the share of channels that have left after so many steps; after the last, sparsity to the last bit."""
+        return self.sparsity if steps == self.dynamic else self.sparsity * steps / self.dynamic
+
     def thinned(
         self,
         stages: Stages,
@@ -134,8 +138,7 @@ class PruneFuse(Rounds, FusedTarget):
         small, plans, outcome = copy.deepcopy(dense), None, None
         for part, (start, stop) in enumerate(pairwise([*ends, self.length])):
             if outcome is not None:
-                share = self.sparsity * part / self.dynamic
-                made = self.cut(outcome.model, data.train, generator, share, plans, stages.ledger)
+                made = self.cut(outcome.model, data.train, generator, self.share_after(part), plans, stages.ledger)
                 plans, small = (made.plan if plans is None else plans.then(made.plan)), made.small
             role = f"{title}-part-{part + 1}"
             training = self.selector_training(role, start=start, stop=stop)
@@ -185,8 +188,7 @@ class PruneFuse(Rounds, FusedTarget):
     def prices(self, model: nn.Module, pool: Pool) -> Prices:
         """Count the FLOPs of the dense network and of the cut ones."""
         example, prices = pool.gather(pool.rows[:1]), super().prices(model, pool)
-        shares = [self.sparsity * part / self.dynamic for part in range(1, self.dynamic)]
-        parts = (self.trial(model, pool, share).small for share in shares)
+        parts = (self.trial(model, pool, self.share_after(part)).small for part in range(1, self.dynamic))
         return replace(prices, parts=tuple(count_flops(part, example).forward for part in parts))
 
     def planned(self, now: Round, prices: Prices) -> list[Planned]:
