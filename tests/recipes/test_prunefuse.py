@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import sartor
+from sartor.cli.main import main
 from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.errors import ConfigError, ResumeError, SelectionError
 from sartor.models.build import build_model
 from sartor.prune.channels import ChannelPlan
 from sartor.recipes import Active, PruneFuse
-from sartor.recipes.rounds import Rounds
+from sartor.recipes.rounds import Prices, Rounds
 from sartor.report.collect import collect
 from staged_runs import fit, net, stopped_after
 
@@ -232,6 +233,16 @@ def test_channels_that_leave_in_steps_end_at_the_sparsity(splits: Splits, monkey
     monkeypatch.setattr(PruneFuse, "cut", watched)
     fit(PruneFuse(epochs=4, batch_size=64, budgets="100", probe=0, sparsity=0.2, dynamic=3, dynamic_epochs=3), splits)
     assert shares == [0.2 / 3, 0.2 * 2 / 3, 0.2]
+
+
+def test_what_stop_after_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = PruneFuse(epochs=4, budgets="10,20,30", t_sync=2, sync_phase=1, stop_after=1, target_epochs=2, sync_epochs=3)
+    found = {plan.purpose: plan.epochs for now in recipe.agenda(90) for plan in recipe.planned(now, Prices(1, 1))}
+    assert found == {"selector": 1, "sync": 3, "train": 2}
+    with pytest.raises(SystemExit):
+        main(["train", "prunefuse", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "Epochs after which a training ends, its schedule unchanged, unless its epochs are an option" in words
 
 
 def test_shrink_and_perturb_begins_from_what_was_trained(splits: Splits, stages: list[Any]) -> None:

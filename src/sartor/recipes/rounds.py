@@ -107,7 +107,8 @@ class Rounds(Recipe):
     fresh: Literal["redraw", "same"] = "redraw"
     """Whether each round draws all initial weights anew, or begins from the same ones."""
     stop_after: int | None = None
-    """Epochs after which every training ends, its schedule unchanged; if not given, all."""
+    """Epochs after which a training ends, its schedule unchanged, unless its epochs are an option of their own; if not
+    given, all."""
 
     def check(self) -> None:
         """Raise ConfigError for options out of range."""
