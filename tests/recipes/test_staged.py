@@ -17,6 +17,7 @@ from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
 from sartor.run import Run
 
+DOCS = Path(__file__).parents[2] / "docs"
 PLAIN = Training.like(Dense(epochs=4, batch_size=32, probe=0), seed=3)
 
 
@@ -121,3 +122,16 @@ def test_a_redrawn_network_has_the_same_values_in_other_places() -> None:
         assert torch.equal(mine, its) == name.startswith("bn"), name
     again = redrawn(model, torch.Generator().manual_seed(0))
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("page", ["prunefuse", "active"])
+def test_values_that_depend_on_each_other_are_scattered_and_their_pages_say_so(page: str) -> None:
+    model = nn.Linear(8, 8)
+    nn.init.orthogonal_(model.weight, generator=torch.Generator().manual_seed(0))
+    fresh = redrawn(model, torch.Generator().manual_seed(0)).get_parameter("weight")
+    assert torch.allclose(model.weight @ model.weight.T, torch.eye(8), atol=1e-5)
+    assert not torch.allclose(fresh @ fresh.T, torch.eye(8), atol=0.1)
+    words = " ".join((DOCS / f"methods/{page}.md").read_text().split())
+    said = words.partition("A fresh draw lets")[2].partition(" - ")[0]
+    assert "orthogonal, pretrained" in said
+    assert 'fresh="same"' in said

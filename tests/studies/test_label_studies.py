@@ -196,6 +196,15 @@ def test_what_no_selector_helps_has_no_sparsity() -> None:
     assert study.prunefuse(sparsity=0.9).sparsity == 0.9
 
 
+def test_which_runs_draw_their_mini_batches_alike() -> None:
+    study = made("limits")
+    alike = {arm.target_training(54).seed for arm in (study.prunefuse(), study.unaided(), study.prunefuse(sparsity=0.9))}
+    assert len(alike) == 1
+    assert study.dense().training("dense-round-1").seed not in alike
+    words = " ".join(str(LabelStudy.__doc__).split())
+    assert "those of PruneFuse draw their mini-batches alike as well, the dense reference draws its own" in words
+
+
 def test_criteria_are_all_that_there_are() -> None:
     study = CriteriaStudy(seeds=3)
     assert sorted(study.compared) == ["grasp", "group-norm", "l2", "lamp", "random", "snip", "synflow"]

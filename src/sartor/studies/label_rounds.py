@@ -26,7 +26,8 @@ class LabelStudy(RecipeStudy):
     """What PruneFuse's ablations have in common.
 
     A training that several runs have is made once and charged to each: runs that differ after their selectors have the
-    same selectors. Runs of one seed have the same first labels, the same fresh networks and the same mini-batches.
+    same selectors. Runs of one seed have the same first labels and the same fresh networks; those of PruneFuse draw
+    their mini-batches alike as well, the dense reference draws its own.
     """
 
     epochs: int = 30
