@@ -236,7 +236,9 @@ def test_channels_that_leave_in_steps_end_at_the_sparsity(splits: Splits, monkey
 
 
 def test_what_stop_after_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = PruneFuse(epochs=4, budgets="10,20,30", t_sync=2, sync_phase=1, stop_after=1, target_epochs=2, sync_epochs=3)
+    recipe = PruneFuse(
+        epochs=4, budgets="10,20,30", t_sync=2, sync_phase=1, stop_after=1, target_epochs=2, sync_epochs=3
+    )
     found = {plan.purpose: plan.epochs for now in recipe.agenda(90) for plan in recipe.planned(now, Prices(1, 1))}
     assert found == {"selector": 1, "sync": 3, "train": 2}
     with pytest.raises(SystemExit):
@@ -280,7 +282,10 @@ def test_a_selector_that_learnt_nothing_is_said(splits: Splits) -> None:
         ({"statistics": "estimated"}, "no batch-norm statistics"),
         ({"importance": "size"}, "importance is 'size'"),
         ({"acquisition": "random", "head": "output"}, "head: without effect without an acquisition that looks"),
-        ({**UNAIDED, "sparsity": 0.6}, "sparsity: without effect without an acquisition that looks at a network, fusion"),
+        (
+            {**UNAIDED, "sparsity": 0.6},
+            "sparsity: without effect without an acquisition that looks at a network, fusion",
+        ),
         ({**UNAIDED, "importance": "lamp", "scope": "global"}, "importance, scope: without effect"),
         ({**UNAIDED, "dynamic": 2, "dynamic_epochs": 3}, "dynamic: without effect"),
     ],

@@ -198,7 +198,9 @@ def test_what_no_selector_helps_has_no_sparsity() -> None:
 
 def test_which_runs_draw_their_mini_batches_alike() -> None:
     study = made("limits")
-    alike = {arm.target_training(54).seed for arm in (study.prunefuse(), study.unaided(), study.prunefuse(sparsity=0.9))}
+    alike = {
+        arm.target_training(54).seed for arm in (study.prunefuse(), study.unaided(), study.prunefuse(sparsity=0.9))
+    }
     assert len(alike) == 1
     assert study.dense().training("dense-round-1").seed not in alike
     words = " ".join(str(LabelStudy.__doc__).split())
