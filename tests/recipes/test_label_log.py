@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,24 @@ def test_what_a_kill_left_is_cut_off_byte_by_byte(log: LabelLog, part: bytes) ->
     log.path.write_bytes(whole + part)
     log.tell({"c": 0})
     assert log.path.read_bytes() == whole + b'{"told": {"c": 0}}\n'
+
+
+class Counted(list[str]):
+    """Counts how often somebody goes through it."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.passes += 1
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        self.passes += 1
+        return super().__contains__(name)
+
+
+def test_many_labels_are_told_in_one_look_at_what_was_asked(log: LabelLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Counted(f"id-{number}" for number in range(500))
+    monkeypatch.setattr(log, "read", lambda: (asked, {}))
+    log.tell(dict.fromkeys(list(asked), 0))
+    assert asked.passes < 5

@@ -55,7 +55,8 @@ class LabelLog:
         """
         with self._locked():
             asked, told = self.read()
-            strange = [name for name in labels if name not in set(asked)]
+            known = set(asked)
+            strange = [name for name in labels if name not in known]
             if strange:
                 raise DataError(
                     f"{strange[0]!r} was not asked for; tell labels of ids that ask() returned. Nothing was taken."
