@@ -60,7 +60,7 @@ class LabelLog:
             if strange:
                 raise DataError(
                     f"{strange[0]!r} was not asked for; tell labels of ids that ask() returned. Nothing was taken."
-                    f"{nearest(strange[0], asked)}"
+                    f"{nearest(str(strange[0]), asked)}"
                 )
             for name, label in labels.items():
                 if told.get(name, label) != label:
