@@ -19,7 +19,7 @@ from sartor.report.verdict import judge
 BUDGETS = (40, 80)
 Accuracies = Mapping[str, Sequence[Sequence[float]]]
 """By arm: for each seed, accuracy at each budget."""
-FOUND: Accuracies = {
+FOUND: dict[str, Sequence[Sequence[float]]] = {
     "active": ((0.50, 0.80), (0.52, 0.81), (0.51, 0.83)),
     "random": ((0.50, 0.78), (0.52, 0.76), (0.51, 0.77)),
     "prunefuse": ((0.60, 0.79), (0.61, 0.82), (0.62, 0.81)),
@@ -118,6 +118,57 @@ def test_the_verdict_follows_from_the_intervals(tmp_path: Path) -> None:
     assert "With 80 labels, choosing by the dense network (active minus random): +4.3 pp" in text
     assert "prunefuse 200 % / 25 % / " in text
     assert "joint" not in text.lower()
+
+
+def with_options(folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Write configurations of all runs: the options of their arm, beside those that all have."""
+    for arm, own in options.items():
+        for path in (folder / "noise-0" / arm).glob("seed-*/config.json"):
+            path.write_text(json.dumps({"lr": 0.1, "epochs": 20, "schedule": "steps", "stop_after": None, **own}))
+    return folder
+
+
+ARMS: Accuracies = FOUND | {"scratch": FOUND["random"]}
+TARGETS = {"target_lr": None, "target_epochs": None, "target_schedule": "same"}
+
+
+@pytest.mark.parametrize(
+    ("given", "besides"),
+    [
+        ({}, ""),
+        ({"target_lr": 0.1, "target_epochs": 20, "target_schedule": "steps"}, ""),
+        ({"target_lr": 0.01}, ", and another learning rate of the target"),
+        ({"target_epochs": 10, "target_schedule": "cosine"}, ", and another length and schedule of the target"),
+        ({"stop_after": 5, "target_epochs": 20}, ", and another length of the target"),
+    ],
+)
+def test_a_contrast_says_what_else_differs_in_targets(tmp_path: Path, given: dict[str, Any], besides: str) -> None:
+    plain = {name: value for name, value in given.items() if not name.startswith("target")}
+    fused = ("prunefuse", "prunefuse-random", "scratch")
+    options = dict.fromkeys(fused, TARGETS | given) | dict.fromkeys(("active", "random"), plain)
+    text = str(judge([block_of(with_options(write_all(tmp_path / "all", ARMS), options))]))
+    assert f"with nothing chosen in either{besides} (prunefuse-random minus random)" in text
+    assert f"targets from scratch in both{besides} (scratch minus active)" in text
+    assert "with fusion and distillation in both (prunefuse minus prunefuse-random)" in text
+    assert "choose for both (prunefuse minus scratch)" in text
+    assert "choosing by the dense network (active minus random)" in text
+
+
+def test_a_contrast_says_where_a_teacher_is_missed_in_synchronisation(tmp_path: Path) -> None:
+    synced = TARGETS | {"t_sync": 2, "kd": True}
+    options = {"prunefuse": synced, "prunefuse-random": synced, "scratch": synced | {"kd": False}}
+    text = str(judge([block_of(with_options(write_all(tmp_path / "all", ARMS), options))]))
+    assert "selectors that scratch synchronises without a teacher (prunefuse minus scratch)" in text
+    assert text.count("without a teacher") == 1
+
+
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = write_all(tmp_path / "all")
+    path = folder / "noise-0" / "active" / "seed-0" / "config.json"
+    path.write_text("{")
+    collection = collect([folder])
+    assert any(f"{path} is missing or damaged" in warning for warning in collection.warnings)
+    assert len(collection.runs) == 3 * len(FOUND)
 
 
 def test_one_seed_and_no_baseline_show_nothing(tmp_path: Path) -> None:
