@@ -164,11 +164,12 @@ def test_a_contrast_says_where_a_teacher_is_missed_in_synchronisation(tmp_path: 
 
 def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     folder = write_all(tmp_path / "all")
-    path = folder / "noise-0" / "active" / "seed-0" / "config.json"
+    path = with_options(folder, {"random": {}}) / "noise-0" / "active" / "seed-0" / "config.json"
     path.write_text("{")
     collection = collect([folder])
     assert any(f"{path} is missing or damaged" in warning for warning in collection.warnings)
     assert len(collection.runs) == 3 * len(FOUND)
+    assert "choosing by the dense network (active minus random)" in str(judge(tabulate(collection)))
 
 
 def test_one_seed_and_no_baseline_show_nothing(tmp_path: Path) -> None:

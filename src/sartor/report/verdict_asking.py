@@ -78,6 +78,8 @@ def _contrasts(block: Block) -> list[str]:
 def _besides(block: Block, first: str, other: str) -> str:
     """Say in what else two arms differ, by the options that reach one of them alone."""
     own, others = (row.runs[0].options if row is not None else {} for row in (block.row(first), block.row(other)))
+    if not own or not others:
+        return ""
     mine, theirs = _target_training(own), _target_training(others)
     differing = [name for name in mine if mine[name] != theirs[name]]
     text = f", and another {listed(differing)} of the target" if differing else ""
