@@ -45,6 +45,8 @@ def told(arm: str, seed: int, accuracies: Sequence[float], *, chance: bool = Fal
         }
         for size, value in zip(BUDGETS, accuracies)
     ]
+    if small:
+        rounds[-1] |= {"selector_accuracy": 0.5, "at_chance": chance, "selector_parameters": 100}
     cost = 1e10 if asks else 0.0
     paper = {"selector": {"40": 0.0, "80": cost / (4 if small else 1)}, "target": 1e11, "total": 1e11 + cost}
     recipe = "prunefuse" if small else "active"
@@ -54,6 +56,7 @@ def told(arm: str, seed: int, accuracies: Sequence[float], *, chance: bool = Fal
         "rounds": rounds,
         "targets": targets,
         "cost_paper": paper,
+        "flops_by_purpose": {"train": 9e10, **({"select": 1e10} if asks else {})},
     }
 
 
@@ -101,7 +104,7 @@ def test_points_by_hand(tmp_path: Path) -> None:
     assert last.minus_random == difference_at(block, "prunefuse", "random", 80)
     assert first.selector_accuracy is not None
     assert first.selector_accuracy.mean == pytest.approx(41.0)
-    assert last.selector_accuracy is None
+    assert (first.chose, last.chose) == (True, False)
     assert (first.flops, last.flops, last.cost_paper) == (8e10, 1.6e11, 2.5e9)
     assert first.seconds == {"selector": 3.0, "choosing": 0.5, "target": 4.0}
     assert set(last.seconds.values()) == {0.0}
@@ -184,6 +187,20 @@ def test_a_selector_that_learnt_nothing_is_named(tmp_path: Path) -> None:
     text = str(judge([block_of(write_all(tmp_path / "all", chance=True))]))
     assert "prunefuse: what chooses had learnt nothing with 40 labels in 3 of 3 runs" in text
     assert "random: what chooses" not in text
+    assert "active: what the target" not in text
+    lost = (
+        "what the target begins from or is taught by had learnt nothing with 80 labels in 3 of 3 runs; it chose nothing"
+    )
+    assert f"prunefuse: {lost}" in text
+    assert f"prunefuse-random: {lost}" in text
+
+
+def test_a_cost_of_nothing_is_no_unknown_cost(tmp_path: Path) -> None:
+    report = write_report([write_all(tmp_path / "all")], tmp_path / "out")
+    assert "random 100 % / 0.0 % / " in str(report.verdict)
+    assert "prunefuse 200 % / 25 % / " in str(report.verdict)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<td>0</td>") == 2 * 2 + 2, "two random arms at both budgets, two that choose at the first"
 
 
 def test_an_arm_with_a_network_of_its_own_stands_beside_the_others(tmp_path: Path) -> None:

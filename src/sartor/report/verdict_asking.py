@@ -99,15 +99,21 @@ def _target_training(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lost(row: Row, block: Block) -> list[str]:
-    """Say where selectors had learnt nothing."""
-    places = [
-        f"with {point.labelled} labels in {point.at_chance} of {counted(point.n, 'run')}"
-        for point in points_of(block, row)
-        if point.at_chance
-    ]
-    if not places:
-        return []
-    return [f"{row.arm}: what chooses had learnt nothing {listed(places)}; such a choice is no better than a draw."]
+    """Say where selectors had learnt nothing: those that chose, and those that only a target comes of."""
+    words = {
+        True: "what chooses had learnt nothing {}; such a choice is no better than a draw",
+        False: "what the target begins from or is taught by had learnt nothing {}; it chose nothing there",
+    }
+    found = []
+    for chose, text in words.items():
+        places = [
+            f"with {point.labelled} labels in {point.at_chance} of {counted(point.n, 'run')}"
+            for point in points_of(block, row)
+            if point.at_chance and point.chose == chose
+        ]
+        if places:
+            found.append(f"{row.arm}: {text.format(listed(places))}.")
+    return found
 
 
 def _costs(block: Block) -> list[str]:
@@ -128,7 +134,7 @@ def _costs(block: Block) -> list[str]:
 
 
 def _share(cost: float | None, base: float | None) -> float | None:
-    return cost / base if cost and base else None
+    return cost / base if cost is not None and base else None
 
 
 def _last(points: Sequence[Point]) -> Point | None:
