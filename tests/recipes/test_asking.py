@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import sartor
 from sartor.data.formats import digits
-from sartor.errors import ConfigError, DataError, SelectionError
+from sartor.errors import ConfigError, DataError, ResumeError, SelectionError
 from sartor.models.build import build_model
 from sartor.recipes import PruneFuse
 from sartor.recipes.asking import Session
@@ -83,13 +83,20 @@ def test_what_cannot_be_told_changes_nothing(labelled: sartor.Pool, blank: sarto
     session.tell({ids[0]: answers[ids[0]]})
     kept = session.log.path.read_bytes()
     other = next(name for name in blank.ids if name not in ids)
-    wrong: list[tuple[dict[str, Any], str]] = [
+    wrong: list[tuple[dict[Any, Any], str]] = [
         ({ids[1]: 1, "nobody": 1}, "'nobody' was not asked for"),
         ({ids[1]: 1, other: 1}, "was not asked for"),
         ({ids[1]: 1, ids[0]: (answers[ids[0]] + 1) % 10}, "has the label . already"),
         ({ids[1]: 10}, "is no class; they are 0 to 9"),
         ({ids[1]: True}, "is no class"),
         ({ids[1]: "clas 1"}, "Did you mean 'class 1'"),
+        ({ids[1]: None}, "None, told of .* is no class"),
+        ({ids[1]: [1]}, "is no class"),
+        ({ids[1]: float("nan")}, "is no class"),
+        ({ids[1]: float("inf")}, "is no class"),
+        ({ids[1]: 1.5}, "is no class"),
+        ({ids[1]: torch.tensor([1, 2])}, "is no class"),
+        ({7: 1}, "7 was not asked for"),
     ]
     for labels, words in wrong:
         with pytest.raises(DataError, match=words):
@@ -123,6 +130,32 @@ def test_labels_that_are_there_already_are_not_asked_for(
             targets[row] = truth(labelled, [name])[name]
     some = sartor.Pool.from_arrays(blank.inputs, targets, ids=blank.ids, classes=10, preprocess=blank.preprocess)
     assert opened(some, tmp_path / "b").ask() == first[15:]
+
+
+def test_a_labelling_keeps_its_samples_in_whatever_order_they_come(
+    labelled: sartor.Pool, blank: sartor.Pool, tmp_path: Path
+) -> None:
+    names = [f"class {label}" for label in range(10)]
+
+    def made(order: Tensor, ids: list[str]) -> sartor.Pool:
+        known = {"class_names": names, "classes": 10, "preprocess": blank.preprocess}
+        return sartor.Pool.from_arrays(blank.inputs[order], ids=ids, **known)
+
+    rows = torch.arange(len(blank))
+    ids = list(blank.ids)
+    first = opened(blank, tmp_path / "run")
+    first.tell(truth(labelled, first.ask()))
+    second = opened(made(rows.flip(0), ids[::-1]), tmp_path / "run").ask()
+
+    grown = made(torch.cat([rows[:3], rows]), ["-1", "0 and a half", "new", *ids])
+    with pytest.raises(ResumeError, match=r"began with 200 samples, the pool has 203; .* Make the pool of them alone"):
+        opened(grown, tmp_path / "run")
+    old = torch.tensor([row for row, name in enumerate(grown.ids) if name in set(ids)])
+    session = opened(made(rows, grown.ids_of(old)), tmp_path / "run")
+    assert session.ask() == second
+
+    with pytest.raises(DataError, match=f"'{second[0]}' was asked for in .* the pool has no such sample"):
+        opened(blank.only(rows[torch.tensor([name != second[0] for name in ids])]), tmp_path / "run")
 
 
 def test_a_session_refuses_what_it_cannot_do(blank: sartor.Pool, tmp_path: Path) -> None:

@@ -264,6 +264,10 @@ def test_a_selector_that_learnt_nothing_is_said(splits: Splits) -> None:
     [
         ({"budgets": "0.5,0.2"}, "each must be more than the one before"),
         ({"budgets": "10%,20%"}, "give shares of the pool"),
+        ({"budgets": "inf"}, "budgets are 'inf'; give shares"),
+        ({"budgets": "10,inf"}, "or whole numbers"),
+        ({"targets": "nothing"}, "targets are 'nothing'; give shares"),
+        ({"budgets": "0.1,0.5", "targets": "0.5,0.1"}, "targets are '0.5,0.1'; each must be more"),
         ({"budgets": "0.0001,0.2"}, "the first at least 1"),
         ({"budgets": "100,5000"}, "ask for 5000 labels; the pool has 1167 samples"),
         ({"targets": "120,200"}, "none of the budgets"),

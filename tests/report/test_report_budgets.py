@@ -19,7 +19,7 @@ from sartor.report.verdict import judge
 BUDGETS = (40, 80)
 Accuracies = Mapping[str, Sequence[Sequence[float]]]
 """By arm: for each seed, accuracy at each budget."""
-FOUND: Accuracies = {
+FOUND: dict[str, Sequence[Sequence[float]]] = {
     "active": ((0.50, 0.80), (0.52, 0.81), (0.51, 0.83)),
     "random": ((0.50, 0.78), (0.52, 0.76), (0.51, 0.77)),
     "prunefuse": ((0.60, 0.79), (0.61, 0.82), (0.62, 0.81)),
@@ -45,6 +45,8 @@ def told(arm: str, seed: int, accuracies: Sequence[float], *, chance: bool = Fal
         }
         for size, value in zip(BUDGETS, accuracies)
     ]
+    if small:
+        rounds[-1] |= {"selector_accuracy": 0.5, "at_chance": chance, "selector_parameters": 100}
     cost = 1e10 if asks else 0.0
     paper = {"selector": {"40": 0.0, "80": cost / (4 if small else 1)}, "target": 1e11, "total": 1e11 + cost}
     recipe = "prunefuse" if small else "active"
@@ -54,6 +56,7 @@ def told(arm: str, seed: int, accuracies: Sequence[float], *, chance: bool = Fal
         "rounds": rounds,
         "targets": targets,
         "cost_paper": paper,
+        "flops_by_purpose": {"train": 9e10, **({"select": 1e10} if asks else {})},
     }
 
 
@@ -101,7 +104,7 @@ def test_points_by_hand(tmp_path: Path) -> None:
     assert last.minus_random == difference_at(block, "prunefuse", "random", 80)
     assert first.selector_accuracy is not None
     assert first.selector_accuracy.mean == pytest.approx(41.0)
-    assert last.selector_accuracy is None
+    assert (first.chose, last.chose) == (True, False)
     assert (first.flops, last.flops, last.cost_paper) == (8e10, 1.6e11, 2.5e9)
     assert first.seconds == {"selector": 3.0, "choosing": 0.5, "target": 4.0}
     assert set(last.seconds.values()) == {0.0}
@@ -120,6 +123,58 @@ def test_the_verdict_follows_from_the_intervals(tmp_path: Path) -> None:
     assert "joint" not in text.lower()
 
 
+def with_options(folder: Path, options: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Write configurations of all runs: the options of their arm, beside those that all have."""
+    for arm, own in options.items():
+        for path in (folder / "noise-0" / arm).glob("seed-*/config.json"):
+            path.write_text(json.dumps({"lr": 0.1, "epochs": 20, "schedule": "steps", "stop_after": None, **own}))
+    return folder
+
+
+ARMS: Accuracies = FOUND | {"scratch": FOUND["random"]}
+TARGETS = {"target_lr": None, "target_epochs": None, "target_schedule": "same"}
+
+
+@pytest.mark.parametrize(
+    ("given", "besides"),
+    [
+        ({}, ""),
+        ({"target_lr": 0.1, "target_epochs": 20, "target_schedule": "steps"}, ""),
+        ({"target_lr": 0.01}, ", and another learning rate of the target"),
+        ({"target_epochs": 10, "target_schedule": "cosine"}, ", and another length and schedule of the target"),
+        ({"stop_after": 5, "target_epochs": 20}, ", and another length of the target"),
+    ],
+)
+def test_a_contrast_says_what_else_differs_in_targets(tmp_path: Path, given: dict[str, Any], besides: str) -> None:
+    plain = {name: value for name, value in given.items() if not name.startswith("target")}
+    fused = ("prunefuse", "prunefuse-random", "scratch")
+    options = dict.fromkeys(fused, TARGETS | given) | dict.fromkeys(("active", "random"), plain)
+    text = str(judge([block_of(with_options(write_all(tmp_path / "all", ARMS), options))]))
+    assert f"with nothing chosen in either{besides} (prunefuse-random minus random)" in text
+    assert f"targets from scratch in both{besides} (scratch minus active)" in text
+    assert "with fusion and distillation in both (prunefuse minus prunefuse-random)" in text
+    assert "choose for both (prunefuse minus scratch)" in text
+    assert "choosing by the dense network (active minus random)" in text
+
+
+def test_a_contrast_says_where_a_teacher_is_missed_in_synchronisation(tmp_path: Path) -> None:
+    synced = TARGETS | {"t_sync": 2, "kd": True}
+    options = {"prunefuse": synced, "prunefuse-random": synced, "scratch": synced | {"kd": False}}
+    text = str(judge([block_of(with_options(write_all(tmp_path / "all", ARMS), options))]))
+    assert "selectors that scratch synchronises without a teacher (prunefuse minus scratch)" in text
+    assert text.count("without a teacher") == 1
+
+
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = write_all(tmp_path / "all")
+    path = with_options(folder, {"random": {}}) / "noise-0" / "active" / "seed-0" / "config.json"
+    path.write_text("{")
+    collection = collect([folder])
+    assert any(f"{path} is missing or damaged" in warning for warning in collection.warnings)
+    assert len(collection.runs) == 3 * len(FOUND)
+    assert "choosing by the dense network (active minus random)" in str(judge(tabulate(collection)))
+
+
 def test_one_seed_and_no_baseline_show_nothing(tmp_path: Path) -> None:
     one = judge([block_of(write_all(tmp_path / "one", {arm: seeds[:1] for arm, seeds in FOUND.items()}))])
     assert one.headline == "Nothing is shown about PruneFuse against active: a single seed gives no interval."
@@ -132,6 +187,20 @@ def test_a_selector_that_learnt_nothing_is_named(tmp_path: Path) -> None:
     text = str(judge([block_of(write_all(tmp_path / "all", chance=True))]))
     assert "prunefuse: what chooses had learnt nothing with 40 labels in 3 of 3 runs" in text
     assert "random: what chooses" not in text
+    assert "active: what the target" not in text
+    lost = (
+        "what the target begins from or is taught by had learnt nothing with 80 labels in 3 of 3 runs; it chose nothing"
+    )
+    assert f"prunefuse: {lost}" in text
+    assert f"prunefuse-random: {lost}" in text
+
+
+def test_a_cost_of_nothing_is_no_unknown_cost(tmp_path: Path) -> None:
+    report = write_report([write_all(tmp_path / "all")], tmp_path / "out")
+    assert "random 100 % / 0.0 % / " in str(report.verdict)
+    assert "prunefuse 200 % / 25 % / " in str(report.verdict)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<td>0</td>") == 2 * 2 + 2, "two random arms at both budgets, two that choose at the first"
 
 
 def test_an_arm_with_a_network_of_its_own_stands_beside_the_others(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -13,11 +13,13 @@ from torch import nn
 from sartor.data.augment import Augment
 from sartor.data.pool import Pool
 from sartor.dist import World
-from sartor.errors import ConfigError, DataError, SelectionError, nearest
+from sartor.errors import ConfigError, DataError, ResumeError, SartorError, SelectionError, nearest
+from sartor.files import read_object
 from sartor.recipes.label_log import LabelLog
 from sartor.recipes.labels import Awaited
 from sartor.recipes.outcome import Result
 from sartor.recipes.setup import Data, check_finite, pick_augment, test_like
+from sartor.run_folder import CONFIG
 
 if TYPE_CHECKING:
     from sartor.recipes.rounds import Rounds
@@ -30,8 +32,10 @@ class Session:
 
     The folder holds all of it: another session on the same folder, pool and network goes on, in another process or on
     another day. Labels are kept in `labels.jsonl`. Labels that the pool has already are told without being asked for.
-    Nothing is held out, for labels are what is short.
+    Nothing is held out, for labels are what is short. The order of the source has no effect; the samples are those that
+    it began with, for budgets and draws are of them.
     Raises: ConfigError: for a pool whose number of classes is not known, or a recipe that makes labels wrong.
+    DataError: for a pool without a sample that was asked for. ResumeError: for one of more or fewer samples.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Session:
         self.log = LabelLog(out / LOG)
         check_finite(pool, "training")
         self.size = self.recipe.agenda(len(pool))[-1].size
+        self._check_samples()
 
     @property
     def waiting(self) -> list[str]:
@@ -111,6 +116,23 @@ class Session:
         data = replace(blank, train=self.pool.relabelled(targets, None))
         return self.recipe.fit_data(self.model, data, World(), out=self.out, device=self.device, identity=blank)
 
+    def _check_samples(self) -> None:
+        """Refuse a pool that has other samples than the labelling in the folder began with."""
+        here = set(self.pool.ids_of(self.pool.rows))
+        lacking = [name for name in self.log.read()[0] if name not in here]
+        if lacking:
+            raise DataError(
+                f"{lacking[0]!r} was asked for in {self.out}, but the pool has no such sample; open the labelling on "
+                "the samples that it began with."
+            )
+        began = _size_in(self.out / CONFIG)
+        if began not in (None, len(self.pool)):
+            raise ResumeError(
+                f"the labelling in {self.out} began with {began} samples, the pool has {len(self.pool)}; budgets and "
+                "draws are of those. Make the pool of them alone, or begin in another folder with a pool that has the "
+                "labels known so far."
+            )
+
     def _known(self) -> dict[str, int]:
         """Return the labels that the pool has already."""
         rows = self.pool.labelled_rows()
@@ -123,8 +145,26 @@ class Session:
             if label not in names:
                 raise DataError(f"{label!r}, told of {name!r}, is no class.{nearest(label, names)} Nothing was taken.")
             return names.index(label)
-        if isinstance(label, bool) or not 0 <= int(label) < classes or int(label) != label:
+        number = _whole(label)
+        if number is None or not 0 <= number < classes:
             raise DataError(
                 f"{label!r}, told of {name!r}, is no class; they are 0 to {classes - 1}. Nothing was taken."
             )
-        return int(label)
+        return number
+
+
+def _whole(label: Any) -> int | None:
+    """Return a whole number of any type as an int; None for anything else, True and False among it."""
+    try:
+        number = int(label)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last from tensors of several values
+        return None
+    return number if number == label and not isinstance(label, bool) else None
+
+
+def _size_in(config: Path) -> int | None:
+    """Return how many samples a run's configuration tells of; None where it cannot be read, which the run will say."""
+    try:
+        return int(read_object(config)["train"]["size"])
+    except (SartorError, KeyError, TypeError, ValueError):
+        return None

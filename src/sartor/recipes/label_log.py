@@ -18,7 +18,8 @@ from sartor.files import writing
 class LabelLog:
     """A file of JSON lines, {"asked": [ids]} or {"told": {id: label}}; what a kill cut short is no line.
 
-    Several processes may tell at once; each line is whole and on the disk before the call returns.
+    Several processes may tell at once; each line is whole and on the disk before the call returns. Lines may end as any
+    editor ends them; the last one may lack its end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,9 +29,9 @@ class LabelLog:
         """Return all ids that were asked for, in order, and all labels. Raises: DataError: for a damaged file."""
         asked: dict[str, None] = {}
         told: dict[str, int] = {}
-        for number, text in enumerate(self._whole().splitlines(), start=1):
+        for number, content in enumerate(self._whole().splitlines(), start=1):
             try:
-                line: dict[str, Any] = json.loads(text)
+                line: dict[str, Any] = json.loads(content)
                 asked |= dict.fromkeys(line.get("asked", ()))
                 told |= line.get("told", {})
             except (ValueError, TypeError, AttributeError) as error:
@@ -54,11 +55,12 @@ class LabelLog:
         """
         with self._locked():
             asked, told = self.read()
-            strange = [name for name in labels if name not in set(asked)]
+            known = set(asked)
+            strange = [name for name in labels if name not in known]
             if strange:
                 raise DataError(
                     f"{strange[0]!r} was not asked for; tell labels of ids that ask() returned. Nothing was taken."
-                    f"{nearest(strange[0], asked)}"
+                    f"{nearest(str(strange[0]), asked)}"
                 )
             for name, label in labels.items():
                 if told.get(name, label) != label:
@@ -70,17 +72,20 @@ class LabelLog:
             if fresh:
                 self._append({"told": fresh})
 
-    def _whole(self) -> str:
+    def _whole(self) -> bytes:
         """Return all lines that are whole."""
         if not self.path.exists():
-            return ""
-        text = self.path.read_text(encoding="utf-8", errors="replace")
-        return text[: text.rfind("\n") + 1]
+            return b""
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        return content if _is_object(content[end:]) else content[:end]
 
     def _append(self, line: dict[str, Any]) -> None:
+        whole = self._whole()
+        lacking = b"" if not whole or whole.endswith(b"\n") else b"\n"
         with writing(self.path), open(self.path, "ab") as file:
-            file.truncate(len(self._whole().encode()))
-            file.write((json.dumps(line) + "\n").encode())
+            file.truncate(len(whole))
+            file.write(lacking + json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -88,3 +93,11 @@ class LabelLog:
     def _locked(self) -> Iterator[None]:
         with FileLock(self.path.with_name(f".{self.path.name}.lock")):
             yield
+
+
+def _is_object(content: bytes) -> bool:
+    """Tell whether this is a whole JSON object; no part of a line is one."""
+    try:
+        return isinstance(json.loads(content), dict)
+    except ValueError:
+        return False

@@ -15,10 +15,11 @@ from sartor.ranking import size_of
 from sartor.recipes.setup import Data
 
 
-def read_budgets(text: str, n: int | None = None) -> list[int] | list[float]:
+def read_budgets(text: str, n: int | None = None, option: str = "budgets") -> list[int] | list[float]:
     """Read `0.02,0.1,0.2` (shares of the pool) or `100,500` (samples): how many labels there are, round by round.
 
-    With the size n of the pool, shares become numbers, floor(share n + 1/2), and all are held against it.
+    With the size n of the pool, shares become numbers, floor(share n + 1/2), and all are held against it. `option` is
+    what errors call them.
     Raises: ConfigError: for what is no such list, does not grow, starts with none, or is more than the pool has.
     """
     words = [word.strip() for word in text.split(",")]
@@ -27,10 +28,10 @@ def read_budgets(text: str, n: int | None = None) -> list[int] | list[float]:
     except ValueError:
         values = []
     shares = all(0 < value <= 1 for value in values) and any("." in word for word in words)
-    counts = all(value >= 1 and value == int(value) for value in values) and not shares
+    counts = all(value >= 1 and value.is_integer() for value in values) and not shares
     if not values or not (shares or counts):
         raise ConfigError(
-            f"budgets are {text!r}; give shares of the pool in (0, 1], such as 0.02,0.1,0.2, or whole numbers of "
+            f"{option} are {text!r}; give shares of the pool in (0, 1], such as 0.02,0.1,0.2, or whole numbers of "
             "labels, such as 100,500,1000."
         )
     given = values if shares else [int(value) for value in values]
@@ -38,10 +39,10 @@ def read_budgets(text: str, n: int | None = None) -> list[int] | list[float]:
     if found[0] <= 0 or any(later <= before for before, later in pairwise(found)):
         of_pool = "" if n is None else f" (of {n} samples: {', '.join(map(str, found))})"
         raise ConfigError(
-            f"budgets are {text!r}{of_pool}; each must be more than the one before, the first at least 1."
+            f"{option} are {text!r}{of_pool}; each must be more than the one before, the first at least 1."
         )
     if n is not None and found[-1] > n:
-        raise ConfigError(f"budgets ask for {found[-1]} labels; the pool has {n} samples. Ask for fewer.")
+        raise ConfigError(f"{option} ask for {found[-1]} labels; the pool has {n} samples. Ask for fewer.")
     return found
 
 

@@ -144,7 +144,7 @@ class Rounds(Recipe):
         if self.targets in ("last", "all"):
             return {len(budgets) - 1} if self.targets == "last" else set(range(len(budgets)))
         found = set()
-        for value in read_budgets(self.targets):
+        for value in read_budgets(self.targets, option="targets"):
             if value not in budgets:
                 raise ConfigError(f"targets names {value:g}, which is none of the budgets {self.budgets}.")
             found.add([float(budget) for budget in budgets].index(value))

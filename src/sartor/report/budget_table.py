@@ -51,7 +51,7 @@ def parts_of_table(block: Block) -> dict[str, Cell]:
             EMPTY if point.flops is None else f"<td>{flops(point.flops, '')}</td>"
         ),
         "cost of the selectors so far, by the paper's convention": lambda point: (
-            EMPTY if not point.cost_paper else f"<td>{flops(point.cost_paper, '')}</td>"
+            EMPTY if point.cost_paper is None else f"<td>{flops(point.cost_paper, '')}</td>"
         ),
         f"time of the round: {' / '.join(COMPONENTS)}": seconds_cell,
     }

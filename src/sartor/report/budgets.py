@@ -21,7 +21,8 @@ class Point:
     """An arm at a budget. Accuracies in percent, differences in percentage points paired by seed.
 
     `flops` are all up to the end of the target, `cost_paper` the selectors' so far by the paper's convention, `seconds`
-    those of the round by component. `at_chance` counts the runs whose selector had learnt nothing.
+    those of the round by component. `at_chance` counts the runs whose selector had learnt nothing; `chose`: whether it
+    was asked for samples, for that of a last budget, or beside a random draw, is there for its target alone.
     """
 
     labelled: int
@@ -32,6 +33,7 @@ class Point:
     minus_random: Interval | None
     selector_accuracy: Interval | None
     at_chance: int
+    chose: bool
     flops: float | None
     cost_paper: float | None
     seconds: dict[str, float]
@@ -75,6 +77,7 @@ def _point(block: Block, row: Row, labelled: int) -> Point:
         minus_random=difference_at(block, row.arm, block.random, labelled),
         selector_accuracy=_interval(100 * value for value in told),
         at_chance=sum(bool(line.get("at_chance")) for _, line in rounds),
+        chose=any(line.get("asked") and run.flops_by_purpose.get("select") for run, line in rounds),
         flops=_mean(line["flops"] for run in row.runs for line in run.targets if line["labelled"] == labelled),
         cost_paper=_mean(run.cost_paper[str(labelled)] for run, _ in rounds if str(labelled) in run.cost_paper),
         seconds={name: _mean(each[name] for each in seconds) or 0.0 for name in COMPONENTS},

@@ -27,7 +27,8 @@ class RunRecord:
     `epochs` and `selections` are the lines of metrics.jsonl by kind. `comparison` is the folder whose compare.json
     the run stands under, or "". `matched_arm` is the arm whose cost the run was given, where `match` is "cost".
     Of runs that ask for labels: `rounds` and `targets` as they were told, `cost_paper` of the selectors by labels, the
-    seconds of each round by purpose. Of those that prune at once: the accuracies before and right after.
+    seconds of each round by purpose, the recipe's `options` as config.json has them. Of those that prune at once: the
+    accuracies before and right after.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class RunRecord:
     targets: tuple[dict[str, Any], ...] = ()
     cost_paper: dict[str, float] = field(default_factory=dict)
     round_seconds: dict[int, dict[str, float]] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     trained_accuracy: float | None = None
     pruned_accuracy: float | None = None
 
@@ -222,6 +224,7 @@ def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord |
             targets=_told(raw, "targets", {"labelled": int, "flops": float}),
             cost_paper=_numbers(raw.get("cost_paper") or {}, "selector") if "rounds" in raw else {},
             round_seconds=_round_seconds(folder, warnings) if "rounds" in raw else {},
+            options=_options(folder, warnings) if "rounds" in raw else {},
             trained_accuracy=_optional(raw, "trained_accuracy"),
             pruned_accuracy=_optional(raw, "pruned_accuracy"),
         )
@@ -229,6 +232,16 @@ def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord |
         raise DataError(f"{path} has no {error.args[0]!r}; the run was left out.") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} holds a value of the wrong kind ({error}); the run was left out.") from error
+
+
+def _options(folder: Path, warnings: list[str]) -> dict[str, Any]:
+    """Read a run's configuration; one that cannot be read is named in `warnings`."""
+    path = folder / "config.json"
+    try:
+        return _read_json(path)
+    except (DataError, OSError):
+        warnings.append(f"{path} is missing or damaged; in what else its arm differs from others is not told.")
+        return {}
 
 
 def _round_seconds(folder: Path, warnings: list[str]) -> dict[int, dict[str, float]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sartor.report.budgets import Point, budgets_of, difference_at, points_of
 from sartor.report.finding import Finding
@@ -14,11 +15,11 @@ from sartor.report.wording import brief_percent, counted, listed, signed, span
 CONTRASTS = (
     ("prunefuse", "prunefuse-random", "choosing, with fusion and distillation in both"),
     ("prunefuse-random", "random", "fusion and distillation, with nothing chosen in either"),
-    ("prunefuse", "scratch", "fusion and distillation, with the same selectors"),
+    ("prunefuse", "scratch", "fusion and distillation, where pruned networks choose for both"),
     ("scratch", "active", "labels by a pruned network instead of the dense one, targets from scratch in both"),
     ("active", "random", "choosing by the dense network"),
 )
-"""Pairs of arms that differ in one thing, and what that is."""
+"""Pairs of arms that differ in one thing, and what that is; what else their options may differ in is found there."""
 _WORDS: dict[Outcome, str] = {
     "better": "a gain",
     "worse": "a loss",
@@ -63,26 +64,56 @@ def _amount(difference: Interval) -> str:
 
 
 def _contrasts(block: Block) -> list[str]:
-    """Hold pairs of arms that differ in one thing against each other, with all labels."""
+    """Hold pairs of arms against each other, with all labels, and say in what they differ."""
     budgets = budgets_of(block)
     found = [(pair, difference_at(block, pair[0], pair[1], budgets[-1])) for pair in CONTRASTS]
     return [
-        f"With {budgets[-1]} labels, {words} ({first} minus {other}): {_amount(interval)}; {_WORDS[interval.outcome]}."
+        f"With {budgets[-1]} labels, {words}{_besides(block, first, other)} ({first} minus {other}): "
+        f"{_amount(interval)}; {_WORDS[interval.outcome]}."
         for (first, other, words), interval in found
         if interval is not None
     ]
 
 
+def _besides(block: Block, first: str, other: str) -> str:
+    """Say in what else two arms differ, by the options that reach one of them alone."""
+    own, others = (row.runs[0].options if row is not None else {} for row in (block.row(first), block.row(other)))
+    if not own or not others:
+        return ""
+    mine, theirs = _target_training(own), _target_training(others)
+    differing = [name for name in mine if mine[name] != theirs[name]]
+    text = f", and another {listed(differing)} of the target" if differing else ""
+    if own.get("t_sync") and others.get("t_sync") and own.get("kd") != others.get("kd"):
+        text += f", and selectors that {other} synchronises without a teacher"
+    return text
+
+
+def _target_training(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a run's targets are trained: as what chooses is, where nothing else is said."""
+    schedule = options.get("target_schedule", "same")
+    return {
+        "learning rate": options.get("target_lr") or options.get("lr"),
+        "length": options.get("target_epochs") or options.get("stop_after") or options.get("epochs"),
+        "schedule": options.get("schedule") if schedule == "same" else schedule,
+    }
+
+
 def _lost(row: Row, block: Block) -> list[str]:
-    """Say where selectors had learnt nothing."""
-    places = [
-        f"with {point.labelled} labels in {point.at_chance} of {counted(point.n, 'run')}"
-        for point in points_of(block, row)
-        if point.at_chance
-    ]
-    if not places:
-        return []
-    return [f"{row.arm}: what chooses had learnt nothing {listed(places)}; such a choice is no better than a draw."]
+    """Say where selectors had learnt nothing: those that chose, and those that only a target comes of."""
+    words = {
+        True: "what chooses had learnt nothing {}; such a choice is no better than a draw",
+        False: "what the target begins from or is taught by had learnt nothing {}; it chose nothing there",
+    }
+    found = []
+    for chose, text in words.items():
+        places = [
+            f"with {point.labelled} labels in {point.at_chance} of {counted(point.n, 'run')}"
+            for point in points_of(block, row)
+            if point.at_chance and point.chose == chose
+        ]
+        if places:
+            found.append(f"{row.arm}: {text.format(listed(places))}.")
+    return found
 
 
 def _costs(block: Block) -> list[str]:
@@ -103,7 +134,7 @@ def _costs(block: Block) -> list[str]:
 
 
 def _share(cost: float | None, base: float | None) -> float | None:
-    return cost / base if cost and base else None
+    return cost / base if cost is not None and base else None
 
 
 def _last(points: Sequence[Point]) -> Point | None:
