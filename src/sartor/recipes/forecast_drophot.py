@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 
 from torch import nn
 
-from sartor.costs import count_flops
+from sartor.costs import Flops, count_flops
 from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.recipes.channel_scores import scoring_cost
@@ -19,30 +21,63 @@ from sartor.recipes.supplies import looks_of
 from sartor.recipes.timetable import count_steps, fixed_steps
 
 
-def forecast_drophot(recipe: DropHotOptions, model: nn.Module, pool: Pool, n: int, held: int) -> Forecast:
+@dataclass(frozen=True)
+class PrunedNetworks:
+    """What a network costs before all prunings and after each, however long it is trained; weights by number.
+
+    `densities`: shares of the weights that live after each pruning, by parameter. Of the last one `left` parameters are
+    there, of which `dead` are masked.
+    """
+
+    whole: Flops
+    pruned: tuple[Flops, ...]
+    densities: tuple[Mapping[str, float], ...]
+    parameters: int
+    left: int
+    dead: int
+
+    @classmethod
+    def of(cls, recipe: DropHotOptions, model: nn.Module, pool: Pool) -> PrunedNetworks:
+        """Prune a network as the recipe will, and count."""
+        example, prunings = pool.gather(pool.rows[:1]), recipe.prunings(model, pool)
+        return cls(
+            count_flops(model, example),
+            tuple(count_flops(pruned.model, example) for pruned in prunings),
+            tuple(pruned.density for pruned in prunings),
+            parameters_of(model),
+            parameters_of(prunings[-1].model),
+            sum(int((~mask).sum()) for mask in (prunings[-1].masks or {}).values()),
+        )
+
+    @staticmethod
+    def key(recipe: DropHotOptions) -> tuple[object, ...]:
+        """Tell all of a recipe that decides them."""
+        return (recipe.one_shot, tuple(recipe.shares), recipe.seed)
+
+
+def forecast_drophot(
+    recipe: DropHotOptions, model: nn.Module, pool: Pool, n: int, held: int, networks: PrunedNetworks
+) -> Forecast:
     """Add up what a recipe does on a pool of n samples and `held` held-out ones, of which `pool` has some.
 
     Equals the ledger of the run; where all layers are ranked together, it takes what layers of this network would keep.
     """
-    forward = count_flops(model, pool.gather(pool.rows[:1])).forward
+    forward = networks.whole.forward
     tally = before_pruning(recipe, n, held, forward, selector_arithmetic(recipe, model, pool))
     if recipe.match is not None:
         choosing = selector_arithmetic(recipe.matched_arm, model, pool)
         size, steps = recipe.subset_size(n), matched_steps(recipe, n, held, forward, choosing)
         samples = trained_in(size, steps, recipe.batch_size)
         tally.charge("train", 3 * samples * forward, trained=samples)
-    prunings, parameters = recipe.prunings(model, pool), parameters_of(model)
     before = forward
-    for pruned, (start, stop) in zip(prunings, recipe.parts, strict=True):
-        counted = count_flops(pruned.model, pool.gather(pool.rows[:1]))
+    for counted, density, (start, stop) in zip(networks.pruned, networks.densities, recipe.parts, strict=True):
         passed, scoring = scoring_cost(recipe.importance, before, n)
         tally.charge(PURPOSE, scoring, trained=passed)
         before = counted.forward
         samples = n * (stop - start)
-        each = counted.forward if recipe.regrows else counted.masked(pruned.density)
+        each = counted.forward if recipe.regrows else counted.masked(density)
         tally.charge("tune", 3 * samples * each, trained=samples)
-    last, (start, stop) = prunings[-1], recipe.parts[-1]
-    dead = 0 if recipe.regrows else sum(int((~mask).sum()) for mask in (last.masks or {}).values())
+    start, stop = recipe.parts[-1]
     return Forecast(
         n=n,
         k=recipe.subset_size(n),
@@ -52,8 +87,8 @@ def forecast_drophot(recipe: DropHotOptions, model: nn.Module, pool: Pool, n: in
         scanned=tally.scanned,
         selections=sum(slot.draws for slot in recipe.timetable(n)) + (recipe.make_selector() is not None),
         moves=0,
-        parameters=parameters,
-        kept_weights=parameters_of(last.model) - dead,
+        parameters=networks.parameters,
+        kept_weights=networks.left - (0 if recipe.regrows else networks.dead),
         flops_by_purpose=tally.flops,
         bounded=is_bounded(recipe.make_sampler()),
     )
