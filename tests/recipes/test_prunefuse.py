@@ -318,3 +318,12 @@ def test_another_recipe_in_the_folder_is_refused(splits: Splits, tmp_path: Path)
     fit(PruneFuse(**TINY), splits, out=tmp_path / "run")
     with pytest.raises(ResumeError, match="another configuration: kd_weight"):
         fit(PruneFuse(**TINY, kd_weight=0.5), splits, out=tmp_path / "run")
+
+
+def test_rounds_tell_the_seconds_between_trainings_too(splits: Splits) -> None:
+    results = fit(PruneFuse(**TINY, importance="snip"), splits).results
+    by_round = results["seconds_by_round"]
+    assert list(by_round) == [str(report["round"]) for report in results["rounds"]]
+    assert all({"prune", "selector"} <= set(spent) for spent in by_round.values())
+    for purpose, seconds in results["seconds_by_purpose"].items():
+        assert sum(spent.get(purpose, 0) for spent in by_round.values()) == pytest.approx(seconds)

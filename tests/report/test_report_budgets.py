@@ -242,6 +242,20 @@ def test_a_damaged_ledger_of_a_training_is_named(tmp_path: Path) -> None:
     assert run.round_seconds == {0: {"selector": 3.0, "select": 0.5}}
 
 
+def test_seconds_that_a_run_tells_by_round_are_taken(tmp_path: Path) -> None:
+    folder = write_all(tmp_path / "all")
+    for path in (folder / "noise-0" / "prunefuse").glob("seed-*/results.json"):
+        seconds = {"0": {"prune": 1.0, "selector": 2.0, "monitor": 9.0}, "1": {"fuse": 0.25, "train": 3.0}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds_by_round": seconds}))
+    block = block_of(folder)
+    row = block.row("prunefuse")
+    assert row is not None
+    assert [point.seconds for point in points_of(block, row)] == [
+        {"selector": 3.0, "choosing": 0.0, "target": 0.0},
+        {"selector": 0.0, "choosing": 0.0, "target": 3.25},
+    ]
+
+
 def test_kinds_of_runs_do_not_mix(tmp_path: Path) -> None:
     write_run(tmp_path / "a", results("dense", 0, 0.0))
     write_run(tmp_path / "b", results("active", 0, 0.0, **told("active", 0, (0.5, 0.8))))

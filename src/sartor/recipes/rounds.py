@@ -6,6 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -247,6 +248,7 @@ class Rounds(Recipe):
         model.load_state_dict(run.once("start", lambda: state_of(model)))
         stages, labels = Stages(setting), Labels(setting.data)
         selector, rounds, targets, rows = None, [], [], self.first_labels(setting)
+        spent = [stages.ledger.by_purpose()]
         for now in self.agenda(len(setting.data.train)):
             labels.tell(rows)
             keep_labelled(run, setting.data.train, now.number, Subset.of(labels.rows))
@@ -259,7 +261,9 @@ class Rounds(Recipe):
                 tell_once(run, f"target {now.number}", "target", targets[-1])
             if now.asked:
                 rows = self.chosen(setting, stages, now, labels)
+            spent.append(stages.ledger.by_purpose())
         more = {"rounds": rounds, "targets": targets, "cost_paper": self.paper_costs_of(setting, rounds)}
+        more["seconds_by_round"] = seconds_by_round(spent)
         return conclude_stages(setting, stages.ledger, last, Subset.of(labels.rows), more)
 
     def session(
@@ -353,6 +357,21 @@ class Rounds(Recipe):
 
 PLAIN: dict[str, Any] = {"schedule": "constant", "steps_shape": STEPS, "peak_at": Recipe.peak_at}
 """Options of the schedule for a training whose schedule does not matter."""
+
+
+def seconds_by_round(spent: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return the seconds of each round by purpose, of all costs before the first and after each.
+
+    >>> seconds_by_round([{}, {"select": {"seconds": 2.0}}, {"select": {"seconds": 2.0}, "train": {"seconds": 3.0}}])
+    {'0': {'select': 2.0}, '1': {'train': 3.0}}
+    """
+    sums = [{purpose: account["seconds"] for purpose, account in costs.items()} for costs in spent]
+    return {
+        str(number): {
+            name: value - before.get(name, 0.0) for name, value in after.items() if value != before.get(name, 0.0)
+        }
+        for number, (before, after) in enumerate(pairwise(sums))
+    }
 
 
 def target_report(now: Round, outcome: Outcome, flops: float) -> dict[str, Any]:

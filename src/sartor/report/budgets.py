@@ -12,7 +12,11 @@ from sartor.report.statistics import Interval, mean_interval, paired_difference
 from sartor.report.table import Block, Row, identity, interval_columns
 
 ASKING = "asking"
-COMPONENTS = {"selector": ("selector", "sync"), "choosing": ("select",), "target": ("train", "distill", "fuse")}
+COMPONENTS = {
+    "selector": ("selector", "sync", "prune"),
+    "choosing": ("select",),
+    "target": ("train", "distill", "fuse"),
+}
 """Parts of a round, and the purposes of the ledger that they are made of."""
 
 

@@ -223,7 +223,7 @@ def _read_run(folder: Path, comparison: str, warnings: list[str]) -> RunRecord |
             rounds=_told(raw, "rounds", {"round": int, "labelled": int}),
             targets=_told(raw, "targets", {"labelled": int, "flops": float}),
             cost_paper=_numbers(raw.get("cost_paper") or {}, "selector") if "rounds" in raw else {},
-            round_seconds=_round_seconds(folder, warnings) if "rounds" in raw else {},
+            round_seconds=_round_seconds(raw, folder, warnings) if "rounds" in raw else {},
             options=_options(folder, warnings) if "rounds" in raw else {},
             trained_accuracy=_optional(raw, "trained_accuracy"),
             pruned_accuracy=_optional(raw, "pruned_accuracy"),
@@ -244,8 +244,15 @@ def _options(folder: Path, warnings: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _round_seconds(folder: Path, warnings: list[str]) -> dict[int, dict[str, float]]:
-    """Add up the seconds of a run's trainings by round and purpose; monitoring is left out."""
+def _round_seconds(raw: dict[str, Any], folder: Path, warnings: list[str]) -> dict[int, dict[str, float]]:
+    """Return the seconds of a run by round and purpose; monitoring is left out.
+
+    Older runs do not tell them: their trainings are added up, without what was done between these.
+    """
+    if "seconds_by_round" in raw:
+        told = raw["seconds_by_round"]
+        rounds = {int(number): _numbers(told, number) for number in told}
+        return {n: {name: value for name, value in spent.items() if name != MONITOR} for n, spent in rounds.items()}
     found: dict[int, dict[str, float]] = {}
     for path in sorted((folder / STAGES).glob("*-round-*/ledger.json")):
         try:
