@@ -11,6 +11,8 @@ import pytest
 from sartor.cli.main import main
 from sartor.cli.study import parse
 from sartor.errors import ConfigError
+from sartor.recipes.arms import make_arm
+from sartor.recipes.swast import SWaST
 from sartor.registry import MODELS, STUDIES
 from sartor.studies.cost_conventions import dominated
 from sartor.studies.cross import FILLS, SELECTS, SOURCES, CrossStudy
@@ -84,7 +86,37 @@ def test_equal_cost_is_equal(name: str, tmp_path: Path) -> None:
     assert isinstance(study, TrainingStudy)
     matched = [(factors, recipe) for factors, recipe in study.recipes() if factors.get("match") == "cost"]
     costs = [study.forecaster()(recipe).flops for _, recipe in matched]
-    assert not costs or max(costs) < 1.35 * min(costs)
+    assert not costs or max(costs) < 1.1 * min(costs)
+
+
+def test_a_longer_run_keeps_its_warmup() -> None:
+    study = parse("preservation", [*TINY, *OWN["preservation"], "--epochs", "20"])
+    assert isinstance(study, TrainingStudy)
+    recipe, forecast = make_arm("coreset-only", study.base(fraction=0.2), n=100), study.forecaster()
+    whole = forecast(recipe).flops
+    for share, warmup in ((1.6, 2), (0.4, 1)):
+        found = study.at_cost(recipe, share * whole)
+        assert isinstance(found, SWaST)
+        assert found.warmup == warmup, "of 20 epochs, or of as many as a shorter one has"
+    shares = [step / 20 for step in range(8, 40)]
+    off = [abs(forecast(study.at_cost(recipe, share * whole)).flops / whole - share) for share in shares]
+    jumping = [abs(forecast(forecast.matched(recipe, share * whole)).flops / whole - share) for share in shares]
+    assert max(off) < 0.04 < max(jumping), "half an epoch of a coreset at most, not of all samples"
+    found = study.at_cost(make_arm("prune-only", study.base(), n=100), 1.6 * whole)
+    assert isinstance(found, SWaST)
+    assert found.warmup is None, "all data have no warm-up"
+
+
+def test_costs_stand_as_shares_of_the_target() -> None:
+    where = {"preserve": "none", "fraction": 0.1, "sparsity": 0.5}
+    corners = {("all", "all"): 9.0, ("all", "pruned"): 11.0, ("chosen", "all"): 12.5, ("chosen", "pruned"): 10.0}
+    results = [
+        result(seed, 0.5, flops=flops, samples=samples, weights=weights, **where)
+        for (samples, weights), flops in corners.items()
+        for seed in (0, 1)
+    ]
+    row = next(iter(Square(results, 0.0, "cost", 0.1, 0.5).rows()))
+    assert row["FLOPs (share of target)"] == "0.90, 1.10, 1.25, 1.00"
 
 
 def result(seed: int, accuracy: float, **where: object) -> dict:
