@@ -17,7 +17,7 @@ from sartor.registry import MODELS, STUDIES
 from sartor.studies.cost_conventions import dominated
 from sartor.studies.cross import FILLS, SELECTS, SOURCES, CrossStudy
 from sartor.studies.noise import curve
-from sartor.studies.preservation_or_distillation import Grid, Way
+from sartor.studies.preservation_or_distillation import Grid, PreservationOrDistillationStudy, Way
 from sartor.studies.synergy import Square
 from sartor.studies.trainings import TrainingStudy, average, points
 
@@ -273,6 +273,37 @@ def test_the_best_weight_is_that_of_held_out_samples() -> None:
     ways = [Way("random"), Way("random", 0.1), Way("random", 1.0)]
     grid = Grid(results, {"noise": 0.0, "match": "epochs", "fraction": 0.1}, 0.1)
     assert grid.best(ways) == Way("random", 0.1)
+
+
+def test_a_teacher_that_is_paid_leaves_its_student_a_share() -> None:
+    for epochs in ("6", "20"):
+        study = parse("preservation-or-distillation", [*TINY, "--every", "2", "--fractions", "0.1", "--epochs", epochs])
+        assert isinstance(study, PreservationOrDistillationStudy)
+        target = study.forecaster()(study.student(Way("SWaST", 0.1), 0.1)).flops
+        for factors, recipe in study.recipes():
+            cost = study.forecaster()(recipe)
+            assert factors["match"] == "epochs" or cost.flops == pytest.approx(target, rel=0.1)
+            if (factors["samples"], factors["match"]) == ("random, taught", "cost"):
+                assert cost.flops_by_purpose["teacher"] == pytest.approx(0.5 * target, rel=0.1)
+                assert "warmup" not in cost.flops_by_purpose
+
+
+def test_what_cannot_be_matched_is_left_out_and_named() -> None:
+    words = [*TINY, "--every", "2", "--fractions", "0.5", "--weights", "0.1", "--shares", "0.5", "--epochs", "20"]
+    study = parse("preservation-or-distillation", words)
+    assert isinstance(study, PreservationOrDistillationStudy)
+    results = [
+        result(seed, 0.5, **factors, noise=0.25, flops=1.0, validation_accuracy=0.5)
+        for factors, _ in study.recipes()
+        for seed in (0, 1)
+        if (factors["samples"], factors["match"]) != ("random, taught", "cost")
+    ]
+    found = study.tables(results)
+    assert found.verdict[-1] == (
+        "Left out at equal cost, for no length comes within 10 % of it: "
+        "random, taught, the teacher's share 0.5 (0.5 of the data, noise 0.25)."
+    )
+    assert sum(row["samples"] == "random, taught" for row in found.tables[0].rows) == 1
 
 
 def test_networks_that_are_cut_or_filled(tmp_path: Path) -> None:
