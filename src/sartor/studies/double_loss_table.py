@@ -101,7 +101,7 @@ def told(squares: Sequence[Square], seeds: int, margin: float) -> Findings:
     ]
     verdict = summed("Chosen minus random samples with all weights", {s.name: s.choice() for s in chosen})
     verdict += bounded(
-        "Loss by pruning with chosen samples beyond that with random ones",
+        "What pruning does to accuracy with chosen samples, minus that with random ones (below 0: a collapse)",
         {s.name: s.collapse() for s in chosen},
         margin,
     )
