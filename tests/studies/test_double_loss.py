@@ -17,6 +17,7 @@ from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SartorError
 from sartor.recipes.swast import SWaST
 from sartor.report.statistics import mean_interval
+from sartor.studies.double_loss import DoubleLossStudy
 from sartor.studies.double_loss_table import HOLDS, Square, told
 from sartor.studies.replaying import Coresets, followed, keep_network, replayed, spec_of
 from sartor.studies.tracking import Trail, losses_together, lost, mean_over, returns, supported, waits
@@ -181,3 +182,17 @@ def test_the_verdict_says_of_a_collapse_that_it_is_one() -> None:
     said = found.verdict[found.verdict.index(next(line for line in found.verdict if "collapse" in line)) + 1]
     assert said == "Shown are el2n, 0.1 of the data, 0.9 pruned: -10.00 (-10.00 to -10.00)."
     assert not any("Loss by pruning" in line for line in found.verdict)
+    assert all(line["pruned, FLOPs"] == 2 for line in found.tables[2].rows)
+    assert found.tables[2].rows[-1]["all weights, FLOPs"] is None, "first weights are scaled where some are missing"
+
+
+@pytest.mark.parametrize("pruner", ["rigl(every=5)", "set(distribution='uniform')"])
+def test_acdc_leaves_each_layer_what_the_pruner_beside_it_leaves(pruner: str) -> None:
+    study, kept = DoubleLossStudy(pruner=pruner), []
+    for hold in ("none", "AC/DC"):
+        made = study.arm("el2n", 0.2, 0.9, hold).make_pruner()
+        assert made is not None
+        network = model_for(load(DATA, None), MODEL)
+        kept.append(made.init(network, generator=torch.Generator().manual_seed(0)).counts.goal)
+    assert kept[0] == kept[1]
+    assert study.arm("el2n", 0.2, 0.9, "AC/DC").pruner.startswith("acdc(")
