@@ -65,6 +65,14 @@ def test_without_a_random_coreset_another_control_is_shown_and_without_any_none(
     assert (len(chart.panels), chart.columns) == (2, 2)
 
 
+def test_equal_cost_is_told_of_equal_costs_alone() -> None:
+    costs = {"highest": 10.5, "random": 7.0, "random-matched": 9.5, "baseline-matched": 10.0, "crest": 13.0}
+    lines = grid_lines([run(arm, seed, 0.5) | {"flops": flops} for arm, flops in costs.items() for seed in (0, 1)])
+    told = {line.arm for line in lines if line.minus_matched is not None}
+    assert told == {"highest", "random-matched"}
+    assert all(line.minus_random is not None for line in lines if line.arm != "random")
+
+
 def test_curves_go_through_training_pruning_and_tuning_at_three_sparsities() -> None:
     charts = {chart.name: chart for chart in curve_charts(GRID)}
     assert list(charts) == ["curves", "curves-scores-noise-0.2"]

@@ -31,7 +31,7 @@ ARMS: dict[str, dict[str, str]] = {
     "lowest": {"selector": "forgetting(keep=lowest)"},
     "highest-balanced": {"selector": "forgetting(keep=highest, balanced=true)"},
     "lowest-balanced": {"selector": "forgetting(keep=lowest, balanced=true)"},
-    "crest": {"selector": "crest(batch_size=64)"},
+    "crest": {"selector": "crest"},
     "random": {"selector": "random"},
     "random-matched": {"selector": "random", "match": "forgetting"},
     "baseline": {"selector": "none"},
@@ -217,6 +217,8 @@ class Cell:
         """What is run."""
         study, spoilt = self.study, read_defects(self.spoilt)
         options: dict[str, Any] = dict(ARMS[self.arm])
+        if self.arm == "crest":
+            options["selector"] = f"crest(batch_size={study.batch_size})"
         if self.arm != "baseline":
             options["fraction"] = self.fraction
         if self.scoring is not None or "match" in options:
