@@ -165,7 +165,7 @@ def test_differences_of_differences() -> None:
 def grid(loss: float) -> list[dict]:
     """All runs of two squares, in which pruning takes `loss` more of chosen samples than of random ones."""
     numbers = ("lean", "swapped masks", "swapped coresets", "living", "weights back", "samples back")
-    tracks = {name: 1.0 for name in (*numbers, "weights back after", "samples back after")}
+    tracks = dict.fromkeys((*numbers, "weights back after", "samples back after"), 1.0)
     rows = []
     for selector, sparsity, seed in itertools.product(("el2n", "random"), (None, 0.9), range(3)):
         swaps = [("own", "own")] if sparsity is None else list(itertools.product(("own", "swapped"), repeat=2))

@@ -14,7 +14,7 @@ from sartor.errors import ConfigError
 from sartor.recipes.arms import make_arm
 from sartor.recipes.swast import SWaST
 from sartor.registry import MODELS, STUDIES
-from sartor.studies.cost_conventions import dominated
+from sartor.studies.cost_conventions import CostStudy, dominated, ranked
 from sartor.studies.cross import FILLS, SELECTS, SOURCES, CrossStudy
 from sartor.studies.noise import curve
 from sartor.studies.preservation_or_distillation import Grid, PreservationOrDistillationStudy, Way
@@ -152,6 +152,34 @@ def test_who_is_beaten() -> None:
     accuracy = {"good": {0: 90.0, 1: 91.0}, "bad": {0: 80.0, 1: 81.0}, "alike": {0: 95.0, 1: 86.0}}
     assert dominated(accuracy, {"good": 1, "bad": 2, "alike": 3}) == {"good": [], "bad": ["good"], "alike": []}
     assert dominated(accuracy, {"good": 3, "bad": 2, "alike": 1})["bad"] == []
+
+
+def test_the_papers_cost_goes_by_each_methods_own_options() -> None:
+    shares = {
+        "dense": 1.0,
+        "dense-steps": 0.75,
+        "redrawn": 0.1,
+        "sieve": 0.1,
+        "infobatch": 0.75,
+        "coreset-only": 0.1,
+        "coreset-only(fraction=0.5)": 0.5,
+        "prune-only+preserve": 1.0,
+    }
+    study = CostStudy(arms=tuple(shares), fraction=0.1, epochs=40)
+    told = {"kept_weights": 20, "parameters": 80, "epoch_equivalents": 30.0}
+    results = [result(0, 0.5, arm=arm, **told) for arm in shares]
+    assert {arm: study.cost(results, arm, "paper", 0.0) for arm in shares} == pytest.approx(
+        {arm: share / 4 for arm, share in shares.items()}
+    )
+
+
+def test_equal_costs_have_equal_ranks() -> None:
+    assert ranked([2.0, 0.1 + 0.2, 0.3, 5.0]) == (3, 1, 1, 4)
+    study = CostStudy(arms=("redrawn", "coreset-only"), noise=(0.0,))
+    told = {"kept_weights": 80, "parameters": 80, "epoch_equivalents": 30.0, "seconds": 1.0, "flops": 7.0}
+    found = study.tables([result(seed, 0.5, arm=arm, **told) for arm in study.arms for seed in (0, 1)])
+    assert [row["rank by the papers' cost"] for row in found.tables[0].rows] == [1, 1]
+    assert "The order of the methods by cost takes 1 form in four currencies." in found.verdict
 
 
 def test_curves_are_means_over_runs() -> None:
