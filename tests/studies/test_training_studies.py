@@ -16,7 +16,7 @@ from sartor.recipes.swast import SWaST
 from sartor.registry import MODELS, STUDIES
 from sartor.studies.cost_conventions import CostStudy, dominated, ranked
 from sartor.studies.cross import FILLS, SELECTS, SOURCES, CrossStudy
-from sartor.studies.noise import curve
+from sartor.studies.noise import SAME, NoiseStudy, curve
 from sartor.studies.preservation_or_distillation import Grid, PreservationOrDistillationStudy, Way
 from sartor.studies.synergy import Square
 from sartor.studies.trainings import TrainingStudy, average, points
@@ -180,6 +180,37 @@ def test_equal_costs_have_equal_ranks() -> None:
     found = study.tables([result(seed, 0.5, arm=arm, **told) for arm in study.arms for seed in (0, 1)])
     assert [row["rank by the papers' cost"] for row in found.tables[0].rows] == [1, 1]
     assert "The order of the methods by cost takes 1 form in four currencies." in found.verdict
+
+
+def test_loss_of_wrong_labels_stands_beside_random_samples_of_the_same_sparsity() -> None:
+    study = parse("noise", [*TINY, *OWN["noise"]])
+    assert isinstance(study, NoiseStudy)
+    results = []
+    for seed in (0, 1):
+        for factors, recipe in study.recipes():
+            assert getattr(recipe, "preserves", "none") == "none"
+            gap = 3 * (factors["sparsity"] is not None) + 4 * (factors["selector"] == "moderate") + seed
+            told = {"coresets": [[3, 0.1]], "losses": [[3, 1.0, 0.5, gap, 0.0]]}
+            results.append(result(seed, 0.5, **factors, **told, noise=0.25))
+    found = study.tables(results)
+    shown = {(row["selector"], row["sparsity"]): str(row[SAME]) for row in found.tables[0].rows}
+    assert shown["moderate", None] == shown["moderate", 0.5] == "**+4.00 (+4.00 to +4.00)**"
+    assert shown["redrawn", 0.5] == shown[None, 0.5] == "", "the control, and what is trained longer"
+    assert "chosen minus redrawn at the same sparsity: of 2 comparisons, 2 above 0" in " ".join(found.verdict)
+    accuracies = {(row["selector"], row["sparsity"]): str(row["minus redrawn"]) for row in found.tables[0].rows}
+    assert accuracies.pop(("redrawn", None)) == ""
+    assert set(accuracies.values()) == {"+0.00 (+0.00 to +0.00)"}, "equal accuracies are a difference of 0"
+
+
+def test_equal_accuracies_of_two_rules_are_a_difference_of_none() -> None:
+    study = parse("el2n-switch", [*TINY, *OWN["el2n-switch"], "--seeds", "2"])
+    assert isinstance(study, TrainingStudy)
+    results = [
+        result(seed, 0.5, **factors, noise=0.25, noise_ratio=0.1) for factors, _ in study.recipes() for seed in (0, 1)
+    ]
+    for row in study.tables(results).tables[0].rows:
+        for name in ("switch at 50 %", "random"):
+            assert str(row[f"minus {name}"]) == ("" if row["rule"] == name else "+0.00 (+0.00 to +0.00)")
 
 
 def test_curves_are_means_over_runs() -> None:
