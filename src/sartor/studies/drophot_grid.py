@@ -143,7 +143,9 @@ class DropHotStudy(Study):
     def scores(self) -> list[Scores]:
         """Read what the trainings that score found, each once."""
         firsts = {cell.scoring: cell for cell in reversed(self.cells()) if cell.scoring is not None}
-        return [read_scores(cell.recipe, cell.folder) for cell in reversed(firsts.values())]
+        place = None if self.root is None else str(self.root)
+        cells = reversed(firsts.values())
+        return [read_scores(cell.recipe, cell.folder, load(self.data, place).train) for cell in cells]
 
     def waves(self) -> list[list[Cell]]:
         """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
