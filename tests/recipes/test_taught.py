@@ -33,7 +33,7 @@ def fit(recipe: SWaST, splits: Splits, out: Path | None = None, **options: Any) 
 
 
 @pytest.mark.parametrize("arm", ["coreset-only", "swast-cut", "coreset-only(selector=random)"])
-@pytest.mark.parametrize("who", [{"teacher": "dense", "teacher_epochs": 2}, {"teacher": "ema"}])
+@pytest.mark.parametrize("who", [{"teacher_epochs": 2}, {"teacher_steps": 13}, {"teacher": "ema"}])
 def test_the_forecast_is_the_ledger(arm: str, who: dict[str, Any], splits: Splits) -> None:
     recipe = Taught.like(make_arm(arm, BASE, n=270), **who)  # type: ignore[arg-type]
     expected = Forecaster(splits, SPEC)(recipe)
@@ -42,7 +42,9 @@ def test_the_forecast_is_the_ledger(arm: str, who: dict[str, Any], splits: Split
     assert spent == pytest.approx(expected.flops_by_purpose)
     trained = sum(samples["trained"] for samples in results["samples"].values())
     assert trained == expected.trained
-    assert ("teacher" in results["flops_by_purpose"]) == (who["teacher"] == "dense")
+    taught = {"teacher_epochs": 2 * 270, "teacher_steps": 270 + 5 * 34}
+    samples = sum(taught[name] for name in who.keys() & taught.keys())
+    assert results["samples"].get("teacher", {"trained": 0})["trained"] == samples, "8 steps an epoch, the first of 34"
     assert results["flops_by_purpose"]["distill"] > 0
 
 
@@ -90,6 +92,9 @@ def test_the_teacher_is_another_draw_and_stays_as_it_was_trained(splits: Splits,
     [
         ({"teacher": "densee"}, "Did you mean 'dense'"),
         ({"teacher": "ema", "teacher_epochs": 3}, "without effect without teacher dense"),
+        ({"teacher": "ema", "teacher_steps": 3}, "without effect without teacher dense"),
+        ({"teacher_epochs": 3, "teacher_steps": 3}, "teacher_epochs has no effect with teacher_steps"),
+        ({"teacher_steps": 0}, "teacher_steps is 0"),
         ({"ema_decay": 0.9}, "without effect without teacher ema"),
         ({"kd_weight": 1.5}, r"kd_weight is 1\.5"),
         ({"temperature": 0}, "temperature is 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SartorError
 from sartor.recipes.swast import SWaST
 from sartor.report.statistics import mean_interval
-from sartor.studies.double_loss_table import Square
+from sartor.studies.double_loss import DoubleLossStudy
+from sartor.studies.double_loss_table import HOLDS, Square, told
 from sartor.studies.replaying import Coresets, followed, keep_network, replayed, spec_of
 from sartor.studies.tracking import Trail, losses_together, lost, mean_over, returns, supported, waits
 
@@ -158,3 +160,39 @@ def test_differences_of_differences() -> None:
     assert square.collapse() == mean_interval([-25.0, -24.0])
     assert square.pairing() == mean_interval([-5.0, -4.0])
     assert Square(results, "el2n", 0.2, 0.9).pairing() is None
+
+
+def grid(loss: float) -> list[dict]:
+    """All runs of two squares, in which pruning takes `loss` more of chosen samples than of random ones."""
+    numbers = ("lean", "swapped masks", "swapped coresets", "living", "weights back", "samples back")
+    tracks = dict.fromkeys((*numbers, "weights back after", "samples back after"), 1.0)
+    rows = []
+    for selector, sparsity, seed in itertools.product(("el2n", "random"), (None, 0.9), range(3)):
+        swaps = [("own", "own")] if sparsity is None else list(itertools.product(("own", "swapped"), repeat=2))
+        where = [(hold, "own", "own") for hold in HOLDS[sparsity is None]] + [("none", *swap) for swap in swaps[1:]]
+        accuracy = 0.9 - (0.01 * seed if sparsity else 0) - (loss if sparsity and selector == "el2n" else 0)
+        more = {"selector": selector, "sparsity": sparsity, "seed": seed, "classes": 10, "flops": 2.0, **tracks}
+        rows += [row(accuracy, **more, hold=h, coresets=c, masks=m) for h, c, m in where]
+    return rows
+
+
+def test_the_verdict_says_of_a_collapse_that_it_is_one() -> None:
+    rows = grid(loss=0.1)
+    found = told([Square(rows, selector, 0.1, 0.9) for selector in ("el2n", "random")], 3, 0.5)
+    said = found.verdict[found.verdict.index(next(line for line in found.verdict if "collapse" in line)) + 1]
+    assert said == "Shown are el2n, 0.1 of the data, 0.9 pruned: -10.00 (-10.00 to -10.00)."
+    assert not any("Loss by pruning" in line for line in found.verdict)
+    assert all(line["pruned, FLOPs"] == 2 for line in found.tables[2].rows)
+    assert found.tables[2].rows[-1]["all weights, FLOPs"] is None, "first weights are scaled where some are missing"
+
+
+@pytest.mark.parametrize("pruner", ["rigl(every=5)", "set(distribution='uniform')"])
+def test_acdc_leaves_each_layer_what_the_pruner_beside_it_leaves(pruner: str) -> None:
+    study, kept = DoubleLossStudy(pruner=pruner), []
+    for hold in ("none", "AC/DC"):
+        made = study.arm("el2n", 0.2, 0.9, hold).make_pruner()
+        assert made is not None
+        network = model_for(load(DATA, None), MODEL)
+        kept.append(made.init(network, generator=torch.Generator().manual_seed(0)).counts.goal)
+    assert kept[0] == kept[1]
+    assert study.arm("el2n", 0.2, 0.9, "AC/DC").pruner.startswith("acdc(")

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from sartor.cli.main import main
+from sartor.comparison import load
+from sartor.data.noise import corrupt
 from sartor.errors import SartorError
 from sartor.history import History
 from sartor.report.charts import as_csv
@@ -63,6 +65,14 @@ def test_without_a_random_coreset_another_control_is_shown_and_without_any_none(
     assert chart.panels[2].title == "10 % of the data: tuned, minus all data"
     (chart,) = pruning_charts(grid_lines([one for one in GRID[:16] if one["arm"] == "highest"]))
     assert (len(chart.panels), chart.columns) == (2, 2)
+
+
+def test_equal_cost_is_told_of_equal_costs_alone() -> None:
+    costs = {"highest": 10.5, "random": 7.0, "random-matched": 9.5, "baseline-matched": 10.0, "crest": 13.0}
+    lines = grid_lines([run(arm, seed, 0.5) | {"flops": flops} for arm, flops in costs.items() for seed in (0, 1)])
+    told = {line.arm for line in lines if line.minus_matched is not None}
+    assert told == {"highest", "random-matched"}
+    assert all(line.minus_random is not None for line in lines if line.arm != "random")
 
 
 def test_curves_go_through_training_pruning_and_tuning_at_three_sparsities() -> None:
@@ -128,6 +138,32 @@ def test_who_is_right_is_judged_by_another_seed() -> None:
     assert found[2] == pytest.approx(25)
     assert found[3] == pytest.approx(50), "never right in seed 0, right at 2 of 4 visits in seed 1"
     assert by_count("events", EVENTS[:1], [EVENTS[0].events]).x == []
+
+
+def test_seeds_are_compared_over_labels_that_are_right_in_both(tmp_path: Path) -> None:
+    spoilt = [
+        Scores("none", 0.2, seed, 5, history([0, 1, 2, 3, 9 * seed, 9 - 9 * seed], [4, 3, 2, 1, 1, 1]), None, wrong)
+        for seed, wrong in enumerate(torch.tensor([[0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 0]], dtype=torch.bool))
+    ]
+    assert pairs(spoilt, lambda one: one.events) == pytest.approx([1.0]), "the last two are wrong in one of them"
+    series = by_count("events", spoilt, [one.events for one in spoilt])
+    assert dict(zip(series.x, series.y)) == pytest.approx({0: 100, 1: 75, 2: 50, 3: 25})
+    grid = DropHotStudy(
+        data="few(of=digits, samples=60)",
+        model="fc(hidden=4)",
+        out=tmp_path,
+        arms=("highest",),
+        fractions=(0.5,),
+        sparsities=(0.5,),
+        epochs=2,
+        noise=(0.2,),
+        seeds=1,
+    )
+    grid.cells()[0].run()
+    (found,) = grid.scores()
+    assert found.wrong is not None
+    train = load(grid.data, None).train
+    assert torch.equal(found.wrong, corrupt(train, 0.2, seed=0).noise.flags[train.rows])
 
 
 def test_the_scores_figure_has_counts_agreement_and_accuracy_for_each_setting() -> None:

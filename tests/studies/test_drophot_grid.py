@@ -40,6 +40,12 @@ def test_no_two_runs_of_a_wave_make_the_same_training(tmp_path: Path) -> None:
     assert all(cell.folder in {c.folder for wave in waves[:3] for c in wave} for cell in waves[3])
 
 
+def test_mini_batch_coresets_have_the_batches_of_the_study() -> None:
+    (cell,) = study(Path(), arms=("crest",), sparsities=(0.8,), seeds=1, batch_size=32).cells()
+    assert cell.recipe.selector == "crest(batch_size=32)"
+    assert DropHotStudy(arms=("crest",)).cells()[0].recipe.selector == "crest(batch_size=64)"
+
+
 def test_a_small_grid_is_run_and_told(tmp_path: Path) -> None:
     grid = study(tmp_path, arms=("highest", "random", "baseline", "baseline-matched"), sparsities=(0.8,))
     grid.check()

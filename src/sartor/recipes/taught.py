@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sartor.costs import count_flops
-from sartor.errors import check_choice, check_effects, check_range
+from sartor.errors import ConfigError, check_choice, check_effects, check_range
 from sartor.randomness import derive
 from sartor.recipes.drawing import redrawn
 from sartor.recipes.outcome import Result, Watch, conclude
@@ -17,7 +17,7 @@ from sartor.recipes.settling import settle
 from sartor.recipes.setup import Setting, prepare_trainer
 from sartor.recipes.staged import Stage, Stages, Training
 from sartor.recipes.swast import SWaST
-from sartor.recipes.timetable import Lessons
+from sartor.recipes.timetable import Lessons, count_samples
 from sartor.teacher import Teacher
 
 TEACHERS = ("dense", "ema")
@@ -38,6 +38,8 @@ class Taught(SWaST):
     """Who teaches: dense or ema."""
     teacher_epochs: int = 300
     """Epochs of the dense teacher's training, by the same training options."""
+    teacher_steps: int | None = None
+    """Optimiser steps of the dense teacher's training in the place of its epochs; the last epoch ends early."""
     kd_weight: float = 0.3
     """Weight of the labels, lambda; the teacher's is 1 - lambda."""
     temperature: float = 4.0
@@ -55,15 +57,27 @@ class Taught(SWaST):
         super().check()
         check_choice("teacher", self.teacher, TEACHERS)
         check_range("teacher_epochs", self.teacher_epochs, 1, float("inf"), high_open=True)
+        if self.teacher_steps is not None:
+            check_range("teacher_steps", self.teacher_steps, 1, float("inf"), high_open=True)
+            if self.teacher_epochs != Taught.teacher_epochs:
+                raise ConfigError("teacher_epochs has no effect with teacher_steps; give one of them.")
         check_range("kd_weight", self.kd_weight, 0, 1, high_open=True)
         check_range("temperature", self.temperature, 0, float("inf"), low_open=True, high_open=True)
         check_range("ema_decay", self.ema_decay, 0, 1, high_open=True)
-        needed = {"teacher dense": (self.teacher == "dense", ("teacher_epochs",))}
+        needed = {"teacher dense": (self.teacher == "dense", ("teacher_epochs", "teacher_steps"))}
         check_effects(self, needed | {"teacher ema": (self.teacher == "ema", ("ema_decay",))})
 
     def lessons(self, n: int) -> Lessons:
         """The dense teacher's training, and a pass for every sample that is trained on."""
-        return Lessons(self.teacher_epochs * n if self.teacher == "dense" else 0, asked=True)
+        dense = self.teacher == "dense"
+        return Lessons(count_samples(self.teaching.timetable(n), self.batch_size) if dense else 0, asked=True)
+
+    @property
+    def teaching(self) -> Training:
+        """The dense teacher's training."""
+        watched = {"evaluate_every": self.teacher_epochs, "probe": 0}
+        length = {"epochs": self.teacher_epochs, "steps": self.teacher_steps}
+        return Training.like(self, **length, seed=derive(self.seed, "teacher"), purpose="teacher", **watched)
 
     def carry_out(self, setting: Setting) -> Result:
         """Train the teacher, then the network, and conclude; what the teacher cost is in the ledger from the start."""
@@ -86,14 +100,12 @@ class Taught(SWaST):
     def make_teacher(self, stages: Stages, student: nn.Module) -> Teacher:
         """Train a dense network, or begin an average; both are asked in full, and counted so."""
         setting = stages.setting
-        train, seed = setting.data.train, derive(self.seed, "teacher")
+        train = setting.data.train
         flops = count_flops(student, train.gather(train.rows[:1], device=setting.device))
         options: dict[str, Any] = {"weight": self.kd_weight, "temperature": self.temperature}
         if self.teacher == "ema":
             return Teacher.averaging(student, flops, decay=self.ema_decay, **options)
-        watched = {"evaluate_every": self.teacher_epochs, "probe": 0}
-        training = Training.like(self, epochs=self.teacher_epochs, seed=seed, purpose="teacher", **watched)
         model = redrawn(student, setting.run.generator("teacher"))
-        trained = stages.carry_out(Stage("teacher", training, model, setting.data)).model
+        trained = stages.carry_out(Stage("teacher", self.teaching, model, setting.data)).model
         trained.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as where it is read back
         return Teacher(trained.eval().requires_grad_(False), flops, **options)

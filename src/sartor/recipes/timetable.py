@@ -60,6 +60,11 @@ def count_steps(slots: Iterable[Slot], batch_size: int) -> int:
     return sum(slot.steps(batch_size) for slot in slots)
 
 
+def count_samples(slots: Iterable[Slot], batch_size: int) -> int:
+    """Return the number of samples that a timetable trains on."""
+    return sum(sum(even_sizes(slot.size, batch_size)[: slot.steps(batch_size)]) for slot in slots if slot.size)
+
+
 def default_warmup(epochs: int, fraction: float) -> int:
     """T_w = ceil(T * alpha / 2) epochs on all data (SWaST, Sec. 4.1), but never all epochs."""
     return min(math.ceil(epochs * fraction / 2 - 1e-9), epochs - 1)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, rankdata
 
 from sartor.recipes.arms import make_arm
+from sartor.recipes.dense import Dense
 from sartor.recipes.recipe import Recipe
-from sartor.registry import STUDIES, parse
+from sartor.recipes.swast import NONE, SWaST
+from sartor.registry import STUDIES
 from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import paired_difference
 from sartor.report.wording import counted, listed
@@ -26,7 +28,6 @@ CURRENCIES = {
     "seconds": "seconds",
 }
 """SWaST counts a run as (share of samples) x (share of weights) of a dense one, warm-up and selection left out."""
-WHOLE = ("dense", "prune-only")
 
 
 @STUDIES.register("cost-conventions")
@@ -74,7 +75,11 @@ class CostStudy(TrainingStudy):
         if currency != "paper":
             return average(results, currency, arm=arm, noise=noise)
         kept, whole = (average(results, name, arm=arm, noise=noise) for name in ("kept_weights", "parameters"))
-        return (1.0 if parse(arm)[0] in WHOLE else self.fraction) * kept / whole
+        recipe = next(recipe for factors, recipe in self.recipes() if factors["arm"] == arm)
+        share = share_of_samples(recipe)
+        if share is None:
+            share = average(results, "epoch_equivalents", arm=arm, noise=noise) / self.epochs
+        return share * kept / whole
 
     def tables(self, results: Sequence[Row]) -> Findings:
         """Tell cost and rank of every method in every currency, who is dominated, and how alike the rankings are."""
@@ -84,12 +89,12 @@ class CostStudy(TrainingStudy):
         for noise in self.noise:
             accuracy = {arm: points(results, arm=arm, noise=noise) for arm in self.arms}
             costs = {c: {arm: self.cost(results, arm, c, noise) for arm in self.arms} for c in CURRENCIES}
+            ranks = {c: ranked([costs[c][arm] for arm in self.arms]) for c in CURRENCIES}
             beaten = {c: dominated(accuracy, costs[c]) for c in CURRENCIES}
-            for arm in self.arms:
+            for place, arm in enumerate(self.arms):
                 row: dict[str, Value] = {"noise": noise, "arm": arm, "accuracy": mean_of(accuracy[arm])}
                 for currency, name in CURRENCIES.items():
-                    rank = sorted(self.arms, key=lambda other: costs[currency][other]).index(arm) + 1
-                    row |= {name: costs[currency][arm], f"rank by {name}": rank}
+                    row |= {name: costs[currency][arm], f"rank by {name}": ranks[currency][place]}
                     row[f"beaten in {name} by"] = listed(beaten[currency][arm])
                 rows.append(row)
             for one, two in itertools.combinations(CURRENCIES, 2):
@@ -99,8 +104,8 @@ class CostStudy(TrainingStudy):
                 )
             fronts = {c: [arm for arm in self.arms if not beaten[c][arm]] for c in CURRENCIES}
             verdict += [f"Noise {noise:g}, by {CURRENCIES[c]}: not beaten are {listed(fronts[c])}." for c in CURRENCIES]
-            orders = {tuple(sorted(self.arms, key=lambda arm: costs[c][arm])) for c in CURRENCIES}
-            verdict.append(f"The order of the methods by cost takes {counted(len(orders), 'form')} in four currencies.")
+            orders = counted(len(set(ranks.values())), "form")
+            verdict.append(f"The order of the methods by cost takes {orders} in four currencies.")
             for currency, name in CURRENCIES.items():
                 series = [
                     series_of(arm, [(costs[currency][arm], interval)], line=False)
@@ -115,6 +120,19 @@ class CostStudy(TrainingStudy):
         runs = counted(self.seeds, "seed")
         tables = [Table(f"Costs and ranks, {runs}", rows), Table("How alike two rankings by cost are", alike)]
         return Findings(tables, verdict, [Chart("figure", panels)])
+
+
+def share_of_samples(recipe: Recipe) -> float | None:
+    """Return the share of samples by which the papers count a recipe; None where only what it trained on tells that."""
+    if isinstance(recipe, Dense):
+        return 1.0 if recipe.sampler is None and recipe.steps is None else recipe.fraction
+    assert isinstance(recipe, SWaST)
+    return 1.0 if recipe.selector == NONE else recipe.fraction
+
+
+def ranked(costs: Sequence[float]) -> tuple[int, ...]:
+    """Return the ranks of some costs from 1, the lowest, on; equal ones, up to rounding, have the same rank."""
+    return tuple(int(rank) for rank in rankdata([float(f"{cost:.9g}") for cost in costs], method="min"))
 
 
 def dominated(accuracy: Mapping[str, Mapping[int, float]], costs: Mapping[str, float]) -> dict[str, list[str]]:

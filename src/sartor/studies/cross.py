@@ -14,6 +14,7 @@ from sartor.recipes.outcome import Result
 from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import SWaST
+from sartor.recipes.timetable import default_warmup
 from sartor.registry import STUDIES
 from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, paired_difference
@@ -104,27 +105,33 @@ class CrossStudy(TrainingStudy):
         drawn = self.joint(selector="random")
         yield (OWN, "epochs"), self.joint()
         yield (RANDOM, "epochs"), drawn
-        yield (RANDOM, "total"), self.forecaster().matched(drawn, self.forecaster()(self.joint()).flops)
+        yield (RANDOM, "total"), self.at_cost(drawn, self.forecaster()(self.joint()).flops)
         for arm, match in ((PROXY, "epochs"), (DENSE, "epochs"), (PROXY, "total")):
-            yield (arm, match), drawn.with_options(epochs=self.shared_epochs if match == "total" else self.epochs)
+            yield (arm, match), drawn.with_options(**(self.shared_length if match == "total" else {}))
 
     def asked(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
         """Yield the trainings whose coresets SWaST-cut takes: of the proxy and of the dense network."""
         yield (PROXY, "epochs"), self.only()
-        yield (PROXY, "total"), self.only().with_options(epochs=self.shared_epochs)
+        yield (PROXY, "total"), self.only().with_options(**self.shared_length)
         yield (DENSE, "epochs"), self.only()
 
     @property
-    def shared_epochs(self) -> int:
-        """The epochs in which a proxy and SWaST-cut by its coresets together cost about what SWaST-cut alone does."""
+    def shared_length(self) -> dict[str, int]:
+        """The epochs in which a proxy and SWaST-cut by its coresets together cost about what SWaST-cut alone does.
+
+        They are sought twice: with a warm-up that follows from them, and then with the one that was found.
+        """
         target = self.forecaster()(self.joint()).flops
         small = self.forecaster(self.model_of({"question": LOOKS, "arm": PROXY}))
 
-        def apart(epochs: int) -> float:
-            both = small(self.only().with_options(epochs=epochs)).flops
-            return abs(both + self.forecaster()(self.joint(selector="random", epochs=epochs)).flops - target)
+        def apart(length: dict[str, int]) -> float:
+            both = small(self.only().with_options(**length)).flops
+            return abs(both + self.forecaster()(self.joint(selector="random", **length)).flops - target)
 
-        return min(range(self.joint().fewest_epochs, self.epochs + 1), key=apart)
+        lengths = range(self.joint().fewest_epochs, self.epochs + 1)
+        first = min(({"epochs": epochs} for epochs in lengths), key=apart)
+        warmup = default_warmup(first["epochs"], self.fraction)
+        return min(({"epochs": epochs, "warmup": warmup} for epochs in lengths if epochs > warmup), key=apart)
 
     def teaching(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
         """Yield PruneFuse with and without fusion, by labels alone, by distillation and by preservation.
@@ -149,8 +156,8 @@ class CrossStudy(TrainingStudy):
         target = sum(self.forecaster()(recipe).flops for recipe in (self.joint(), tuned))
         yield (ZEROS, "total"), tuned
         yield (RETAINED, "total"), tuned
-        yield (FRESH, "total"), self.forecaster().matched(dense(self.joint()), target)
-        yield (LONGER, "total"), self.forecaster().matched(self.joint(), target)
+        yield (FRESH, "total"), self.at_cost(dense(self.joint()), target)
+        yield (LONGER, "total"), self.at_cost(self.joint(), target)
 
     def model_of(self, factors: Row) -> str:
         """Name the network: a proxy lacks channels."""

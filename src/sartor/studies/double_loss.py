@@ -99,12 +99,14 @@ class DoubleLossStudy(TrainingStudy):
         return Taught.like(recipe, teacher="ema", ema_decay=0.99) if hold == "EMA teacher" else recipe
 
     def pruner_for(self, hold: str) -> str:
-        """Name the pruner: another one for AC/DC, and one whose first weights keep their size, however few they are."""
+        """Name the pruner: for AC/DC another one with the same weights in each layer; or one that scales no weights."""
         name, options = parse(self.pruner)
         if hold == "unscaled start":
             options["rescale"] = "never"
         given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        return "acdc" if hold == "AC/DC" else f"{name}({given})"
+        if hold == "AC/DC":
+            return f"acdc(distribution={moving(self.pruner, 0.5).distribution!r})"
+        return f"{name}({given})"
 
     def waits(self, factors: Row) -> bool:
         """Swaps read what two other runs have left."""

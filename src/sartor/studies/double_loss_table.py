@@ -54,6 +54,11 @@ class Square:
         """Return accuracies in percent by seed."""
         return points(self.results, **self.place(pruned=pruned, **changed))
 
+    def flops(self, *, pruned: bool, hold: str) -> float | None:
+        """Return the mean FLOPs of a hold's runs; None of no runs."""
+        found = mean_of(by_seed(self.results, lambda run: float(run["flops"]), **self.place(pruned=pruned, hold=hold)))
+        return None if found is None else found.mean
+
     def collapse(self, hold: str = NONE) -> Interval | None:
         """Return what pruning does to chosen samples minus what it does to random ones: below 0 it is a collapse.
 
@@ -101,7 +106,7 @@ def told(squares: Sequence[Square], seeds: int, margin: float) -> Findings:
     ]
     verdict = summed("Chosen minus random samples with all weights", {s.name: s.choice() for s in chosen})
     verdict += bounded(
-        "Loss by pruning with chosen samples beyond that with random ones",
+        "What pruning does to accuracy with chosen samples, minus that with random ones (below 0: a collapse)",
         {s.name: s.collapse() for s in chosen},
         margin,
     )
@@ -156,6 +161,7 @@ def remedies(squares: Sequence[Square]) -> Iterator[dict[str, Value]]:
             row: dict[str, Value] = {**square.where, "hold": hold}
             for kind, pruned in (("all weights", False), ("pruned", True)):
                 row[kind] = mean_of(square.points(pruned=pruned, hold=hold))
+                row[f"{kind}, FLOPs"] = square.flops(pruned=pruned, hold=hold)
                 row[f"{kind}, minus none"] = Effect(None if hold == NONE else gain(square, hold, pruned))
             corners = [square.points(pruned=p, hold=h) for h in (hold, NONE) for p in (True, False)]
             row["more where pruned"] = Effect(None if hold == NONE else crossed(corners))

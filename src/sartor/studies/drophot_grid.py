@@ -31,7 +31,7 @@ ARMS: dict[str, dict[str, str]] = {
     "lowest": {"selector": "forgetting(keep=lowest)"},
     "highest-balanced": {"selector": "forgetting(keep=highest, balanced=true)"},
     "lowest-balanced": {"selector": "forgetting(keep=lowest, balanced=true)"},
-    "crest": {"selector": "crest(batch_size=64)"},
+    "crest": {"selector": "crest"},
     "random": {"selector": "random"},
     "random-matched": {"selector": "random", "match": "forgetting"},
     "baseline": {"selector": "none"},
@@ -143,7 +143,9 @@ class DropHotStudy(Study):
     def scores(self) -> list[Scores]:
         """Read what the trainings that score found, each once."""
         firsts = {cell.scoring: cell for cell in reversed(self.cells()) if cell.scoring is not None}
-        return [read_scores(cell.recipe, cell.folder) for cell in reversed(firsts.values())]
+        place = None if self.root is None else str(self.root)
+        cells = reversed(firsts.values())
+        return [read_scores(cell.recipe, cell.folder, load(self.data, place).train) for cell in cells]
 
     def waves(self) -> list[list[Cell]]:
         """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
@@ -217,6 +219,8 @@ class Cell:
         """What is run."""
         study, spoilt = self.study, read_defects(self.spoilt)
         options: dict[str, Any] = dict(ARMS[self.arm])
+        if self.arm == "crest":
+            options["selector"] = f"crest(batch_size={study.batch_size})"
         if self.arm != "baseline":
             options["fraction"] = self.fraction
         if self.scoring is not None or "match" in options:

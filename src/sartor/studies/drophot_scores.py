@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sartor.data.pool import Pool
 from sartor.errors import SartorError
 from sartor.files import read_json
 from sartor.history import History
@@ -36,7 +37,10 @@ ALIKE = ("train", "model_shapes", "batch_size", "lr", "optimizer")
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What one training said of its samples; `changes` are counts by position, where that defect is on."""
+    """What one training said of its samples; `changes` are counts by position, where that defect is on.
+
+    `wrong` marks the samples whose labels were made wrong, if some were: other ones in every seed.
+    """
 
     defects: str
     noise: float
@@ -44,6 +48,7 @@ class Scores:
     epochs: int
     history: History
     changes: Int64[Tensor, "n"] | None
+    wrong: Bool[Tensor, "n"] | None = None
 
     @property
     def setting(self) -> tuple[str, float]:
@@ -66,17 +71,20 @@ class Scores:
         return self.events if self.changes is None else self.changes
 
 
-def read_scores(recipe: DropHot, folder: Path) -> Scores:
-    """Read what the training found that scored for a finished run of `recipe` in `folder`."""
+def read_scores(recipe: DropHot, folder: Path, train: Pool) -> Scores:
+    """Read what the training found that scored for a finished run of `recipe` on `train` in `folder`."""
     history = History.from_tables(load_file(folder / HISTORY))
-    defects, changes = recipe.defects - {"masks"}, None
+    defects, changes, wrong = recipe.defects - {"masks"}, None, None
+    if recipe.noise:
+        made_wrong = set(read_json(folder / "noise.json")["ids"])
+        wrong = torch.tensor([name in made_wrong for name in train.ids_of(history.rows)])
     if "scores" in defects:
         config = read_json(folder / CONFIG)
         sought = {name: config[name] for name in ALIKE} | {"scores": "by position", "epochs": recipe.scored}
         sought |= {"seed": derive(recipe.seed, "score"), "mode": "eval" if "batchnorm" in defects else None}
         changes = torch.tensor(read_json(found_of(Path(recipe.shared or ""), sought) / FOUND)["changes"])
     spoilt = ",".join(sorted(defects)) or "none"
-    return Scores(spoilt, recipe.noise, recipe.seed, recipe.scored, history, changes)
+    return Scores(spoilt, recipe.noise, recipe.seed, recipe.scored, history, changes, wrong)
 
 
 def found_of(shared: Path, sought: Mapping[str, Any]) -> Path:
@@ -99,9 +107,23 @@ def by_setting(scores: Iterable[Scores]) -> Iterator[tuple[str, list[Scores]]]:
 
 
 def pairs(some: Sequence[Scores], value: Callable[[Scores], Tensor]) -> list[float]:
-    """Return the correlations of a count between all pairs of seeds; where a count is constant there is none."""
-    found = [correlation(value(a), value(b)) for a, b in itertools.combinations(some, 2)]
+    """Return the correlations of a count between all pairs of seeds; where a count is constant there is none.
+
+    They are over the samples whose labels are right in both seeds.
+    """
+    found = []
+    for a, b in itertools.combinations(some, 2):
+        kept = right_in_both(a, b)
+        found.append(correlation(value(a)[kept], value(b)[kept]))
     return [one for one in found if one is not None]
+
+
+def right_in_both(one: Scores, other: Scores) -> Bool[Tensor, "n"]:
+    """Return whether the label of each sample is right in two seeds; all are where none was made wrong."""
+    kept = torch.ones(len(one.history), dtype=torch.bool)
+    for scores in (one, other):
+        kept &= True if scores.wrong is None else ~scores.wrong
+    return kept
 
 
 def scores_table(scores: Iterable[Scores], classes: int) -> Table:
@@ -222,9 +244,13 @@ def binomial(trials: int, share: float) -> Series:
 
 
 def by_count(label: str, some: Sequence[Scores], counts: Sequence[Int64[Tensor, "n"]]) -> Series:
-    """Return how often samples of each count were right in the training of the next seed, over seeds."""
+    """Return how often samples of each count were right in the training of the next seed, over seeds.
+
+    They are those whose labels are right in both.
+    """
     found: dict[int, list[float]] = {}
-    for one, other in zip(counts, [*some[1:], some[0]] if len(some) > 1 else []):
-        for count in one.unique().tolist():
-            found.setdefault(count, []).append(100 * float(other.right[one == count].mean()))
+    for one, other, values in zip(some, [*some[1:], some[0]] if len(some) > 1 else [], counts):
+        kept = right_in_both(one, other)
+        for count in values[kept].unique().tolist():
+            found.setdefault(count, []).append(100 * float(other.right[kept & (values == count)].mean()))
     return series_of(label, [(float(count), mean_interval(values)) for count, values in sorted(found.items())])

@@ -80,9 +80,10 @@ class SwitchStudy(TrainingStudy):
                 for place, rule in enumerate((*RULES, RANDOM)):
                     cell = where | {"rule": rule, "balanced": None if rule == RANDOM else balanced}
                     mine = points(results, **cell)
-                    against = [None if mine == other else paired_difference(mine, other) for other in (usual, drawn)]
+                    others = {USUAL: usual, RANDOM: drawn}
+                    against = {name: None if name == rule else paired_difference(mine, o) for name, o in others.items()}
                     noisy = None if noise == 0 else average(results, "noise_ratio", **cell)
-                    minus = {f"minus {name}": Effect(e) for name, e in zip((USUAL, RANDOM), against)}
+                    minus = {f"minus {name}": Effect(effect) for name, effect in against.items()}
                     if rule != RANDOM or balanced == self.balanced[0]:
                         rows.append({**cell, "accuracy": mean_of(mine), "wrong labels kept": noisy, **minus})
                     if (interval := mean_of(mine)) is not None:

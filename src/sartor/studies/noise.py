@@ -11,6 +11,7 @@ from sartor.errors import ConfigError
 from sartor.recipes.arms import make_arm
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
+from sartor.recipes.swast import NONE
 from sartor.registry import STUDIES
 from sartor.report.charts import Chart, Panel, Series, series_of
 from sartor.report.statistics import Interval, mean_interval, paired_difference
@@ -19,6 +20,7 @@ from sartor.studies.findings import Effect, Findings, Table, Value, summed
 from sartor.studies.trainings import Row, TrainingStudy, by_seed, mean_of, points
 
 RANDOM, DENSE = "redrawn", "dense"
+SAME = "the same minus redrawn at the same sparsity"
 
 
 @STUDIES.register("noise")
@@ -56,8 +58,11 @@ class NoiseStudy(TrainingStudy):
         super().check()
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
-        """Yield all data and random samples, without and with pruning, then every selector, without and with it."""
-        looks = {"probe": 2000, "evaluate_every": self.watched, "fraction": self.fraction}
+        """Yield all data and random samples, without and with pruning, then every selector, without and with it.
+
+        No states are preserved: they would hold pruned networks, and those with all weights not.
+        """
+        looks = {"probe": 2000, "evaluate_every": self.watched, "fraction": self.fraction, "preserve": NONE}
         base = self.base(**looks)
         for selector in (None, "random", *self.selectors):
             for sparsity in (None, *self.sparsities):
@@ -80,20 +85,30 @@ class NoiseStudy(TrainingStudy):
         }
 
     def tables(self, results: Sequence[Row]) -> Findings:
-        """Tell the last coresets' wrong labels, the last gaps and losses, and differences to random and to dense."""
+        """Tell the last coresets' wrong labels, the last gaps and losses, and differences to random and to dense.
+
+        The verdict holds chosen samples against random ones at the same sparsity, whose trainings are as long.
+        """
         rows: list[dict[str, Value]] = []
         chosen: dict[str, Interval | None] = {}
         learnt: dict[str, Interval | None] = {}
         for noise in self.noise:
             drawn = points(results, noise=noise, selector=RANDOM, sparsity=None)
+            redrawn = {
+                sparsity: by_seed(results, memorised, noise=noise, selector=RANDOM, sparsity=sparsity)
+                for sparsity in (None, *self.sparsities)
+            }
             whole = by_seed(results, memorised, noise=noise, arm=DENSE)
             for factors, _ in self.recipes():
                 where: dict[str, Any] = {"noise": noise, **factors}
                 kept = by_seed(results, last_share, **where) if factors["selector"] else {}
                 gap, loss = by_seed(results, last_gap, **where), by_seed(results, memorised, **where)
                 less = None if factors["arm"] == DENSE else paired_difference(loss, whole)
+                selected = factors["selector"] not in (None, RANDOM)
+                beside = paired_difference(loss, redrawn[factors["sparsity"]]) if selected else None
                 mine = points(results, **where)
-                other = None if mine == drawn else paired_difference(mine, drawn)
+                itself = (factors["selector"], factors["sparsity"]) == (RANDOM, None)
+                other = None if itself else paired_difference(mine, drawn)
                 rows.append(
                     {
                         **where,
@@ -103,15 +118,17 @@ class NoiseStudy(TrainingStudy):
                         "test - validation loss": mean_of(gap),
                         "loss of wrong - right labels": mean_of(loss),
                         "the same minus dense": Effect(less),
+                        SAME: Effect(beside),
                     }
                 )
                 name = " ".join(str(value) for value in factors.values() if value is not None) + f", noise {noise:g}"
                 if kept and factors["selector"] != RANDOM:
                     chosen[name] = mean_interval([value - 100 * noise for value in kept.values()])
-                if factors["arm"] != DENSE:
-                    learnt[name] = less
+                if selected:
+                    learnt[name] = beside
         verdict = summed("Percent of wrong labels in the last coreset, minus that of all data (random's)", chosen)
-        verdict += summed("Loss of wrong minus right labels (high: not learnt by heart), minus dense", learnt)
+        what = "Loss of wrong minus right labels (high: not learnt by heart), chosen minus redrawn at the same sparsity"
+        verdict += summed(what, learnt)
         table = Table(f"Wrong labels, {counted(self.seeds, 'seed')}", rows)
         return Findings([table], verdict, [Chart("figure", list(self.panels(results)))])
 

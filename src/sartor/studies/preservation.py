@@ -15,7 +15,7 @@ from sartor.report.charts import Chart, Panel, Series, series_of
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value, summed
-from sartor.studies.trainings import Row, TrainingStudy, mean_of, points
+from sartor.studies.trainings import Row, TrainingStudy, mean_of, points, share_of
 
 SMOOTH = "label smoothing"
 WAYS = {"random": "coreset-only(selector=random)", "chosen": "coreset-only", "SWaST": "swast-cut"}
@@ -54,7 +54,7 @@ class PreservationStudy(TrainingStudy):
             plain = self.arm(way, hold, fraction)
             target = self.forecaster()(self.arm("SWaST", "none", fraction)).flops
             for match in ("epochs", "cost"):
-                recipe = plain if match == "epochs" else self.forecaster().matched(plain, target)
+                recipe = plain if match == "epochs" else self.at_cost(plain, target)
                 yield {"samples": way, "hold": hold, "fraction": fraction, "match": match}, recipe
 
     def holds(self) -> list[str]:
@@ -85,6 +85,8 @@ class PreservationStudy(TrainingStudy):
                     others = {name: by_hold[name] for name in ("none", SMOOTH)}
                     others["SWaST"] = points(results, **where, samples="SWaST", hold=hold)
                     row: dict[str, Value] = {**where, "samples": way, "hold": hold, "accuracy": mean_of(mine)}
+                    aim = {**where, "samples": "SWaST", "hold": "none"}
+                    row["FLOPs (share of target)"] = share_of(results, aim, **where, samples=way, hold=hold)
                     for name, other in others.items():
                         effect = None if name in (hold, way) else paired_difference(mine, other)
                         row[f"minus {name}"] = Effect(effect)

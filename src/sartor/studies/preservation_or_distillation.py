@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sartor.comparison import load, training_size
+from sartor.costs import training_flops
+from sartor.data.loader import even_sizes
 from sartor.errors import ConfigError, check_range
 from sartor.recipes.arms import make_arm
 from sartor.recipes.outcome import Result
@@ -26,6 +28,8 @@ RANDOM, CHOSEN, TAUGHT, SWAST = "random", "chosen", "random, taught", "SWaST"
 ARMS = {RANDOM: "coreset-only(selector=random)", CHOSEN: "coreset-only", SWAST: "swast-cut"}
 """Samples redrawn at random or chosen, with all weights; and chosen samples with pruned weights."""
 MATCHES = ("epochs", "cost")
+NEAR = 0.1
+"""Share of the target by which a cost may be off; what is further off is left out of the match."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,15 @@ class PreservationOrDistillationStudy(TrainingStudy):
         return [*held, Way(CHOSEN), *(Way(TAUGHT, share) for share in self.shares)]
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
-        """Yield every way, with its own epochs and at the cost of SWaST with preservation, teachers included."""
+        """Yield every way, with its own epochs and, if it can be so, at the cost of SWaST held, teachers included."""
         for fraction, way in itertools.product(self.fractions, self.ways()):
             where = {"samples": way.samples, "weight": way.weight, "fraction": fraction}
             target = self.forecaster()(self.student(Way(SWAST, self.weights[0]), fraction)).flops
-            yield where | {"match": "epochs"}, self.arm(way, fraction, self.epochs)
-            paid = self.arm(way, fraction, self.affordable(target))
-            yield where | {"match": "cost"}, self.forecaster().matched(paid, target)
+            yield where | {"match": "epochs"}, self.arm(way, fraction, teacher_epochs=self.epochs)
+            paid = self.arm(way, fraction, teacher_steps=self.affordable(target), warmup=0)
+            found = self.at_cost(paid, target)
+            if abs(self.forecaster()(found).flops / target - 1) <= NEAR:
+                yield where | {"match": "cost"}, found
 
     def student(self, way: Way, fraction: float) -> SWaST:
         """Make a way without its teacher."""
@@ -104,18 +110,17 @@ class PreservationOrDistillationStudy(TrainingStudy):
         assert isinstance(recipe, SWaST)
         return recipe.with_options(preserve="complete", preserve_weight=way.weight) if held else plain(recipe)
 
-    def arm(self, way: Way, fraction: float, teacher_epochs: int) -> SWaST:
-        """Make a way."""
+    def arm(self, way: Way, fraction: float, **teacher: int) -> SWaST:
+        """Make a way; `teacher` are the options of one that is taught, and no others'."""
         recipe = self.student(way, fraction)
         if way.samples != TAUGHT or way.weight is None:
             return recipe
-        given = {"teacher_epochs": teacher_epochs, "temperature": self.temperature}
-        return Taught.like(recipe, kd_weight=round(1 - way.weight, 9), **given)
+        return Taught.like(recipe, kd_weight=round(1 - way.weight, 9), temperature=self.temperature, **teacher)
 
     def affordable(self, target: float) -> int:
-        """Return the epochs of a dense teacher that take its share of so many FLOPs; one at least."""
-        forecaster = self.forecaster()
-        each = 3 * forecaster.flops.forward * training_size(load(self.data, self.place), self.base())
+        """Return the optimiser steps of a dense teacher that take its share of so many FLOPs; one at least."""
+        sizes = even_sizes(training_size(load(self.data, self.place), self.base()), self.batch_size)
+        each = training_flops(self.forecaster().flops, {}) * sum(sizes) / len(sizes)
         return max(1, round(self.teacher_share * target / each))
 
     def told(self, result: Result) -> dict[str, Any]:
@@ -127,12 +132,18 @@ class PreservationOrDistillationStudy(TrainingStudy):
         rows: list[dict[str, Value]] = []
         best: list[dict[str, Value]] = []
         effects: dict[str, dict[str, Interval | None]] = {}
+        absent: list[str] = []
         for noise, match, fraction in itertools.product(self.noise, MATCHES, self.fractions):
             grid = self.grid(results, noise, match, fraction)
-            rows += [grid.row(way) for way in self.ways()]
-            picked = {samples: grid.best([way for way in self.ways() if way.samples == samples]) for samples in KINDS}
+            ways = [way for way in self.ways() if grid.points(way)]
+            absent += [
+                f"{way.name} ({fraction:g} of the data, noise {noise:g})" for way in self.ways() if way not in ways
+            ]
+            rows += [grid.row(way) for way in ways]
+            kinds = [samples for samples in KINDS if any(way.samples == samples for way in ways)]
+            picked = {samples: grid.best([way for way in ways if way.samples == samples]) for samples in kinds}
             for samples, way in picked.items():
-                effect = None if samples == SWAST else grid.minus(picked[SWAST], way)
+                effect = grid.minus(picked[SWAST], way) if samples != SWAST and SWAST in picked else None
                 row = {**grid.where, "samples": samples, "best": way.name, "accuracy": mean_of(grid.points(way))}
                 best.append(row | {"SWaST minus this": Effect(effect)})
                 if samples != SWAST:
@@ -143,6 +154,10 @@ class PreservationOrDistillationStudy(TrainingStudy):
             for samples, found in effects.items()
             for sentence in summed(f"SWaST minus {samples}, each with its best weight on held-out samples", found)
         ]
+        if absent:
+            verdict.append(
+                f"Left out at equal cost, for no length comes within {100 * NEAR:g} % of it: {'; '.join(absent)}."
+            )
         runs = counted(self.seeds, "seed")
         tables = [
             Table(f"Preservation and distillation, {runs}, percentage points", rows),

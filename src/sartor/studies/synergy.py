@@ -16,7 +16,7 @@ from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, mean_interval, paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value, tally
-from sartor.studies.trainings import Row, TrainingStudy, mean_of, points
+from sartor.studies.trainings import Row, TrainingStudy, mean_of, points, share_of
 
 SAMPLES = ("chosen", "random", "redrawn")
 WEIGHTS = ("pruned", "random masks")
@@ -68,7 +68,7 @@ class SynergyStudy(TrainingStudy):
                 recipe = self.arm(samples, weights, preserve, fraction, sparsity)
                 if match == "cost":
                     aim = self.arm("chosen", "pruned", NONE, fraction, sparsity)
-                    recipe = self.forecaster().matched(recipe, self.forecaster()(aim).flops)
+                    recipe = self.at_cost(recipe, self.forecaster()(aim).flops)
                 yield factors, recipe
 
     def arm(self, samples: str, weights: str, preserve: str, fraction: float, sparsity: float) -> Recipe:
@@ -134,17 +134,20 @@ class Square:
 
     def points(self, samples: str, weights: str, preserve: str = NONE) -> dict[int, float]:
         """Return accuracies by seed."""
+        return points(self.results, **self.place(samples, weights, preserve))
+
+    def place(self, samples: str, weights: str, preserve: str = NONE) -> dict[str, Any]:
+        """Say which runs are meant."""
         free = self.match == "epochs"
-        return points(
-            self.results,
-            noise=self.noise,
-            match=self.match,
-            samples=samples,
-            weights=weights,
-            preserve=preserve,
-            fraction=None if free and samples == ALL else self.fraction,
-            sparsity=None if free and weights == ALL else self.sparsity,
-        )
+        where = {"noise": self.noise, "match": self.match, "samples": samples, "weights": weights, "preserve": preserve}
+        fraction = None if free and samples == ALL else self.fraction
+        return where | {"fraction": fraction, "sparsity": None if free and weights == ALL else self.sparsity}
+
+    def costs(self, *corners: tuple[str, ...]) -> str:
+        """Write the FLOPs of some runs as shares of those of chosen samples with pruned weights."""
+        aim = self.place("chosen", "pruned")
+        shares = [share_of(self.results, aim, **self.place(*corner)) for corner in corners]
+        return ", ".join("" if share is None else f"{share:.2f}" for share in shares)
 
     def by_seed(self, samples: str, weights: str, preserve: str = NONE) -> dict[int, float]:
         """Return the interaction by seed: what the pair does beyond the sum of what each does alone."""
@@ -172,6 +175,9 @@ class Square:
                 "prune-only": mean_of(self.points(ALL, weights)),
                 "select-only": mean_of(selected),
                 "joint": mean_of(joint),
+                "FLOPs (share of target)": self.costs(
+                    (ALL, ALL), (ALL, weights), (samples, ALL), (samples, weights, preserve)
+                ),
                 "joint - select-only": Effect(paired_difference(joint, selected)),
                 "interaction": Effect(self.interaction(samples, weights, preserve)),
             }

@@ -56,7 +56,7 @@ class TimingStudy(TrainingStudy):
             plain = self.arm(arm, every, timing)
             target = self.forecaster()(self.arm(arm, every, DEAREST)).flops
             for match in MATCHES:
-                recipe = plain if match == "epochs" else self.forecaster().matched(plain, target)
+                recipe = plain if match == "epochs" else self.at_cost(plain, target)
                 yield {"arm": arm, "every": every, "timing": timing, "match": match}, recipe
 
     def arm(self, name: str, every: int, timing: str) -> Recipe:

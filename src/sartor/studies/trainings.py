@@ -11,11 +11,13 @@ from typing import Any
 
 from sartor.comparison import Forecaster, Work, fit_fresh, load, model_for
 from sartor.errors import check_range
+from sartor.recipes.dense import Dense
 from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import SWaST
+from sartor.recipes.timetable import default_warmup
 from sartor.report.statistics import Interval, mean_interval
 from sartor.report.wording import seconds
 from sartor.studies.study import GridStudy
@@ -126,6 +128,18 @@ class TrainingStudy(RecipeStudy):
         common = {name: getattr(self, name) for name in ("epochs", "every", "batch_size", "lr", "pruner")}
         return SWaST(**{**common, "probe": 0, "evaluate_every": 10**6, **options})
 
+    def at_cost(self, recipe: Recipe, target: float) -> Recipe:
+        """Return a recipe of the length that brings it nearest to `target` FLOPs.
+
+        A longer one keeps its warm-up, a shorter one has that of its length, and the length is sought with it: a
+        warm-up that grew on the way would be a jump of the cost.
+        """
+        found = self.forecaster().matched(recipe, target)
+        before, after = usual_warmup(recipe), usual_warmup(found)
+        if before is None or after is None:
+            return found
+        return self.forecaster().matched(recipe.with_options(warmup=min(before, after)), target)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -185,6 +199,14 @@ def forecaster_of(data: str, root: str | None, model: str) -> Forecaster:
     return Forecaster(load(data, root), model)
 
 
+def usual_warmup(recipe: Recipe) -> int | None:
+    """Return the warm-up that follows from a recipe's epochs; None where it is given, or where there is none."""
+    if not isinstance(recipe, SWaST | Dense) or recipe.warmup is not None or recipe.fraction is None:
+        return None
+    draws = any(slot.draws for slot in recipe.timetable(n=100))
+    return default_warmup(recipe.epochs, recipe.fraction) if draws else None
+
+
 def points(results: Sequence[Row], **where: Any) -> dict[int, float]:
     """Return test accuracies in percent by seed, of the runs that have these values."""
     return by_seed(results, lambda row: 100 * row["test_accuracy"], **where)
@@ -198,6 +220,13 @@ def by_seed(results: Sequence[Row], value: Callable[[Row], float], **where: Any)
 def mean_of(values: Mapping[int, float]) -> Interval | None:
     """Return the mean over seeds with its interval; None of no runs."""
     return mean_interval(list(values.values())) if values else None
+
+
+def share_of(results: Sequence[Row], aim: Mapping[str, Any], **where: Any) -> float | None:
+    """Return the FLOPs of some runs as a share of those of `aim`, in the mean over seeds; None of no runs."""
+    mine, target = (by_seed(results, lambda run: float(run["flops"]), **place) for place in (where, aim))
+    seeds = mine.keys() & target.keys()
+    return sum(mine[seed] / target[seed] for seed in seeds) / len(seeds) if seeds else None
 
 
 def average(results: Sequence[Row], name: str, **where: Any) -> float:
