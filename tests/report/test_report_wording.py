@@ -3,7 +3,18 @@ import math
 import pytest
 
 from sartor.report.statistics import Interval
-from sartor.report.wording import brief_percent, counted, flops, listed, percent, plus_minus, seconds, signed, span
+from sartor.report.wording import (
+    brief_percent,
+    counted,
+    flops,
+    listed,
+    percent,
+    plus_minus,
+    seconds,
+    short,
+    signed,
+    span,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +57,10 @@ def test_shares() -> None:
 def test_words() -> None:
     assert (counted(1, "seed"), counted(5, "seed")) == ("1 seed", "5 seeds")
     assert (listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b"], "or")) == ("a", "a, b and c", "a or b")
+
+
+def test_names_in_figures_are_short() -> None:
+    assert short("swast-cut") == "swast-cut"
+    assert short("swast-cut(pruner='magnitude(at=0.3)')") == "swast-cut(pruner=magnitude(…))"
+    assert short("swast-cut(pruner='probmask(lr=0.02, trials=5)')") == "swast-cut(pruner=probmask(…))"
+    assert short("prunefuse(t_sync=1, sync_epochs=12, target_lr=0.01)") == "prunefuse(t_sync=1, sync_epochs…"

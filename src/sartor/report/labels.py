@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sartor.report.arms import ArmStyle
-from sartor.report.wording import flops
+from sartor.report.wording import flops, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,22 +43,26 @@ def label_right(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, ArmS
         colour = styles[arm].colour
         bend = ((1.0, 1.015, 1.045), (share, share, place))
         axes.plot(*bend, color=colour, linewidth=0.9, transform=axes.transAxes, clip_on=False)
-        axes.text(1.055, place, arm, fontsize=_SIZE, va="center", transform=axes.transAxes)
+        axes.text(1.055, place, short(arm), fontsize=_SIZE, va="center", transform=axes.transAxes)
 
 
 def label_points(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
-    """Write a name right of each point, or in the nearest free place above or below that; points count as taken."""
+    """Write a name right of each point, or in the nearest free place above or below that; points count as taken.
+
+    A name for which the figure has no room at the right stands at the left.
+    """
     figure.draw_without_rendering()
-    height, scale, gap = 10.0, 72 / figure.dpi, 12.0
+    height, scale, gap, edge = 10.0, 72 / figure.dpi, 12.0, 72 * figure.get_figwidth()
     places = [tuple(float(place) * scale for place in axes.transData.transform(point[1:])) for point in points]
     taken = [(left - gap / 2, middle, gap) for left, middle in places]
     for (name, x, y), (left, middle) in sorted(zip(points, places), key=lambda pair: -pair[1][1]):
         width = 0.66 * _SIZE * len(name)
         steps = [0.0, *(sign * step * height / 4 for step in range(1, 80) for sign in (1, -1))]
-        shift = next(s for s in steps if all(_apart(left + gap, middle + s, width, height, other) for other in taken))
-        taken.append((left + gap, middle + shift, width))
+        aside = gap if left + gap + width <= edge else -gap - width
+        shift = next(s for s in steps if all(_apart(left + aside, middle + s, width, height, other) for other in taken))
+        taken.append((left + aside, middle + shift, width))
         label = axes.annotate(
-            name, (x, y), xytext=(gap, shift), textcoords="offset points", fontsize=_SIZE, va="center"
+            name, (x, y), xytext=(aside, shift), textcoords="offset points", fontsize=_SIZE, va="center"
         )
         label.set_in_layout(False)
 

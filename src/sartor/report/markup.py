@@ -14,7 +14,7 @@ from sartor.report.figures import Drawing
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.table import Block, Row
 from sartor.report.verdict import Verdict
-from sartor.report.wording import NOTHING, brief_percent, flops, plus_minus, seconds, signed, span
+from sartor.report.wording import NOTHING, brief_percent, flops, plus_minus, seconds, short, signed, span
 
 _SIGNS = {"better": "▲", "worse": "▼"}
 
@@ -46,7 +46,7 @@ def board(block: Block, styles: dict[str, ArmStyle]) -> str:
     others = [row for row in block.rows if row not in joint]
     if not joint or not others:
         return ""
-    head = "".join(f"<th>{chip(styles[row.arm])}{unbroken(row.arm)}</th>" for row in columns)
+    head = "".join(f"<th>{chip(styles[row.arm])}{unbroken(short(row.arm))}</th>" for row in columns)
     lines = []
     for other in others:
         cells = (difference(None if row is other else paired_difference(row.by_seed, other.by_seed)) for row in columns)

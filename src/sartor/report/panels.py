@@ -15,6 +15,7 @@ from sartor.report.kinds import KINDS
 from sartor.report.labels import label_points, label_right, tick_flops
 from sartor.report.statistics import paired_difference
 from sartor.report.table import Block, Row
+from sartor.report.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,10 +53,11 @@ def differences(figure: Figure, view: View) -> bool:
             axes.plot(ends, (height + shift,) * 2, color=view.styles[row.arm].colour, linewidth=2.2, alpha=0.55)
             mark(axes, found.mean, height + shift, view.styles[row.arm])
         style = view.styles[row.arm]
-        axes.plot([], [], style.marker, color=style.colour, label=row.arm)
-    figure.legend(loc="outside upper center", ncols=len(joint), frameon=False)
+        axes.plot([], [], style.marker, color=style.colour, label=short(row.arm))
+    across = 4 if max(len(short(row.arm)) for row in joint) <= 14 else 2
+    figure.legend(loc="outside upper center", ncols=min(len(joint), across), frameon=False)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_yticks(range(len(controls)), [row.arm for row in reversed(controls)])
+    axes.set_yticks(range(len(controls)), [short(row.arm) for row in reversed(controls)])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.6, len(controls) - 0.4)
     axes.set_xlabel(f"{KINDS[view.block.setting.kind].arm} minus this arm (percentage points)")
@@ -85,7 +87,7 @@ def accuracy_against_cost(figure: Figure, view: View) -> bool:
     tick_flops(axes)
     axes.set_xlabel("FLOPs of the whole run, selection included")
     axes.set_ylabel("test accuracy (%)")
-    names = [row.arm + ("@cost" if row.match == "cost" else "") for row in rows]
+    names = [short(row.arm) + ("@cost" if row.match == "cost" else "") for row in rows]
     label_points(figure, axes, [(name, row.flops, row.accuracy.mean) for name, row in zip(names, rows)])
     return True
 
@@ -204,9 +206,9 @@ def costs_by_phase(figure: Figure, view: View) -> bool:
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
     tick_flops(panels[0])
-    panels[0].set_yticks(range(len(rows)), [row.arm for row in rows])
+    panels[0].set_yticks(range(len(rows)), [short(row.arm) for row in rows])
     figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(purposes), frameon=False
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(len(purposes), 4), frameon=False
     )
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from sartor.report.statistics import Interval
@@ -69,3 +70,14 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     """Join names as a sentence does: `a, b and c`."""
     names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}" if names else ""
+
+
+def short(name: str, limit: int = 32) -> str:
+    """Return an arm's name as a figure has room for it: options of options left out, the end cut off if need be.
+
+    >>> short("swast-cut(pruner='probmask(lr=0.02, trials=5)')")
+    'swast-cut(pruner=probmask(…))'
+    """
+    plain, bracket, options = name.replace("'", "").replace('"', "").partition("(")
+    text = plain + bracket + (re.sub(r"\([^()]*\)", "(…)", options) if len(name) > limit else options)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
