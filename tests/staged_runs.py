@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +27,23 @@ def net(spec: str = FC, seed: int = 0) -> nn.Module:
 
 def fit(recipe: Recipe, splits: Splits, spec: str = FC, **options: Any) -> Result:
     return recipe.fit(net(spec), splits.train, splits.test, **options)
+
+
+@contextmanager
+def interrupted_after(looks: int) -> Iterator[None]:
+    """Send SIGTERM to what runs inside before it looks for the so-manieth time whether it is to be saved."""
+    calls, original = [0], Run._save_if_due
+
+    def signalling(self: Run) -> None:
+        calls[0] += 1
+        if calls[0] == looks:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "_save_if_due", signalling)
+        with pytest.raises(Stopped, match="SIGTERM"):
+            yield
 
 
 @contextmanager

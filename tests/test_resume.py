@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from sartor.data.formats import Splits, digits
-from sartor.errors import ResumeError, Stopped, TrainingError
+from sartor.errors import ResumeError, TrainingError
 from sartor.models.build import build_model
 from sartor.recipes import Dense, SWaST
 from sartor.recipes.recipe import Recipe
 from sartor.run import Run
+from staged_runs import interrupted_after
 
 SWAST = SWaST(
     epochs=6,
@@ -161,20 +162,9 @@ def test_killed_inside_selections(splits: Splits, tmp_path: Path, unbroken: dict
 )
 def test_every_recipe_goes_on_exactly(splits: Splits, tmp_path: Path, recipe: Recipe) -> None:
     expected = fit(recipe, splits, tmp_path / "whole")
-    original = Run._save_if_due
     for stop in (1, 7, 40):
-        calls = [0]
-
-        def stopping(run: Run, stop: int = stop, calls: list[int] = calls) -> None:
-            calls[0] += 1
-            if calls[0] == stop:
-                os.kill(os.getpid(), signal.SIGTERM)
-            original(run)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Run, "_save_if_due", stopping)
-            with pytest.raises(Stopped, match="SIGTERM"):
-                fit(recipe, splits, tmp_path / "run", save_every=1e9)
+        with interrupted_after(stop):
+            fit(recipe, splits, tmp_path / "run", save_every=1e9)
     results = fit(recipe, splits, tmp_path / "run")
     assert results["digest"] == expected["digest"]
     assert results["flops"] == expected["flops"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,11 @@ from sartor.cli.display import forecast_lines
 from sartor.comparison import Forecaster, model_for
 from sartor.costs import training_flops
 from sartor.data.formats import Splits, digits
-from sartor.errors import PruningError, Stopped
+from sartor.errors import PruningError
 from sartor.recipes import SWaST
 from sartor.recipes.masking import first_masks
 from sartor.registry import PRUNERS
-from sartor.run import Run
+from staged_runs import interrupted_after
 
 MODEL = "fc(hidden=12)"
 QUICK = {"epochs": 6, "batch_size": 50, "warmup": 2, "every": 2, "fraction": 0.4, "probe": 0, "evaluate_every": 6}
@@ -119,20 +117,9 @@ def test_samples_are_drawn_by_the_seed_out_of_the_training_pool(splits: Splits) 
 def test_a_stopped_run_goes_on_bit_for_bit(splits: Splits, tmp_path: Path, pruner: str) -> None:
     recipe = SWaST(**QUICK, selector="moderate", optimizer="adamw", lr=1e-3, pruner=pruner)
     expected = fit(splits, recipe, tmp_path / "whole").results
-    original = Run._save_if_due
     for stop in (9, 6, 8):
-        calls = [0]
-
-        def stopping(run: Run, stop: int = stop, calls: list[int] = calls) -> None:
-            calls[0] += 1
-            if calls[0] == stop:
-                os.kill(os.getpid(), signal.SIGTERM)
-            original(run)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Run, "_save_if_due", stopping)
-            with pytest.raises(Stopped):
-                fit(splits, recipe, tmp_path / "run")
+        with interrupted_after(stop):
+            fit(splits, recipe, tmp_path / "run")
     results = fit(splits, recipe, tmp_path / "run").results
     for name in ("digest", "flops", "flops_by_purpose", "samples", "kept_weights", "density_by_layer"):
         assert results[name] == expected[name]

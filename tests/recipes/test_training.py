@@ -1,5 +1,4 @@
 import dataclasses
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,14 @@ import sartor
 from sartor.comparison import Forecaster
 from sartor.data.augment import Augment
 from sartor.data.formats import Splits, digits
-from sartor.errors import ConfigError, Stopped
+from sartor.errors import ConfigError
 from sartor.models.build import build_model
 from sartor.recipes import Dense, Recipe, SWaST
 from sartor.recipes.arms import ARMS, make_arm
 from sartor.recipes.setup import pick_augment
 from sartor.recipes.training import TRAININGS, training_options
-from sartor.run import Run
 from sartor.schedules import one_cycle
+from staged_runs import interrupted_after
 
 QUICK: dict[str, Any] = {"epochs": 4, "batch_size": 64, "probe": 0}
 SELECTING: dict[str, Any] = {"fraction": 0.2, "every": 2, "selector": "moderate", "pruner": "rigl(every=3)"}
@@ -99,20 +98,9 @@ def test_a_selector_is_told_the_learning_rate_of_the_step_it_stands_before(split
 )
 def test_it_goes_on_bit_for_bit_from_the_middle_of_the_cycle(splits: Splits, tmp_path: Path, recipe: Recipe) -> None:
     expected = fit(recipe, splits, out=tmp_path / "whole").results
-    original = Run._save_if_due
     for stop in (1, 7, 25):
-        calls = [0]
-
-        def stopping(run: Run, stop: int = stop, calls: list[int] = calls) -> None:
-            calls[0] += 1
-            if calls[0] == stop:
-                run._stop_signal = signal.SIGTERM
-            original(run)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Run, "_save_if_due", stopping)
-            with pytest.raises(Stopped, match="SIGTERM"):
-                fit(recipe, splits, out=tmp_path / "run", save_every=1e9)
+        with interrupted_after(stop):
+            fit(recipe, splits, out=tmp_path / "run", save_every=1e9)
     results = fit(recipe, splits, out=tmp_path / "run").results
     assert results["digest"] == expected["digest"]
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()

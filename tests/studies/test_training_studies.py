@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -249,20 +251,9 @@ def test_curves_are_means_over_runs() -> None:
     ],
 )
 def test_wrong_input_names_the_cure(
-    name: str,
-    words: tuple[str, ...],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, words: tuple[str, ...], message: str, refused: Callable[..., str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["study", name, *words]) == 2
-    error = capsys.readouterr().err
-    with pytest.raises(AssertionError, match=message):
-        raise AssertionError(error)
-    assert error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert re.search(message, refused(name, *words))
 
 
 def test_subsets_need_no_forward_pass_of_random_samples() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 import torch
 from jaxtyping import Int64
@@ -10,13 +10,12 @@ from torch import Tensor
 
 from sartor.errors import SelectionError
 from sartor.ranking import largest_remainder
-from sartor.seen import Scan
 
 
-def check_budget(scan: Scan, k: int) -> None:
-    """Raise SelectionError unless 1 <= k <= the number of samples in the scan."""
-    if not 1 <= k <= len(scan):
-        raise SelectionError(f"k is {k}; it must lie in [1, {len(scan)}], the number of samples to choose from.")
+def check_budget(samples: Sized, k: int) -> None:
+    """Raise SelectionError unless 1 <= k <= the number of samples, in a scan or among rows."""
+    if not 1 <= k <= len(samples):
+        raise SelectionError(f"k is {k}; it must lie in [1, {len(samples)}], the number of samples to choose from.")
 
 
 def class_budgets(targets: Int64[Tensor, "n"], k: int, *, none_empty: bool = False) -> dict[int, int]:

@@ -10,9 +10,10 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from sartor.data.loader import even_sizes
-from sartor.errors import SelectionError, check_effects, check_range
+from sartor.errors import check_effects, check_range
 from sartor.network_view import NetworkView
 from sartor.registry import SAMPLERS
+from sartor.select.budget import check_budget
 from sartor.select.craig import medoids
 from sartor.select.facility import Covering
 from sartor.select.greedy import EPS
@@ -100,8 +101,7 @@ class CREST:
 
         Raises: SelectionError: for a k out of reach, or a network that cannot be differentiated twice.
         """
-        if not 1 <= k <= len(rows):
-            raise SelectionError(f"k is {k}; it must lie in [1, {len(rows)}], the number of samples to choose from.")
+        check_budget(rows, k)
         error = None
         if subset is not None and memory.batches:
             loss = memory.note(network.scan(memory.watched, {"logits", "targets"}))

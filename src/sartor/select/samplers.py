@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sartor.errors import ConfigError, SelectionError
 from sartor.registry import SAMPLERS
-from sartor.select.budget import draw, share_out
+from sartor.select.budget import check_budget, draw, share_out
 from sartor.types import Subset
 
 
@@ -46,8 +46,7 @@ class Redraw:
 
         Raises: SelectionError: for a k out of reach, or where a balanced draw is given no targets.
         """
-        if not 1 <= k <= len(rows):
-            raise SelectionError(f"k is {k}; it must lie in [1, {len(rows)}], the number of samples to choose from.")
+        check_budget(rows, k)
         if not self.balanced:
             return Subset.of(draw(rows, k, generator=generator))
         if targets is None:

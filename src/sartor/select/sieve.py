@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from sartor.errors import SelectionError, check_range
+from sartor.errors import check_range
 from sartor.history import History
 from sartor.ranking import size_of, top_indices
 from sartor.registry import SAMPLERS
+from sartor.select.budget import check_budget
 from sartor.types import Subset
 
 
@@ -66,8 +67,7 @@ class Sieve:
         Of equal losses the lower rows stay. Samples that have not been trained yet stay too.
         Raises: SelectionError: for a k out of reach.
         """
-        if not 1 <= k <= len(rows):
-            raise SelectionError(f"k is {k}; it must lie in [1, {len(rows)}], the number of samples to choose from.")
+        check_budget(rows, k)
         known = history.of(rows)
         inside = torch.zeros(len(rows), dtype=torch.bool) if subset is None else torch.isin(rows, subset.rows)
         present, waiting = inside.nonzero().squeeze(1), (~inside).nonzero().squeeze(1)
