@@ -351,3 +351,34 @@ class TestBytes:
     def test_no_batches(self) -> None:
         source = Pool.from_dataset(Numbers(3), streamed=True)._storage.source
         assert list(read_ahead(source, [], 2)) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_part_on_its_own_is_that_part_in_rows_of_its_own(streamed: bool) -> None:
+    whole = Pool.from_dataset(Numbers(20), streamed=streamed)
+    wrong = corrupt(whole, 0.5, seed=0)
+    rows = torch.tensor([3, 4, 7, 19])
+    part, own = wrong.only(rows), wrong.only(rows).alone(None)
+    assert own.streamed == streamed
+    assert own.rows.tolist() == [0, 1, 2, 3]
+    assert own.fingerprint() == part.fingerprint()
+    assert list(own.ids) == part.ids_of(rows)
+    for number, row in enumerate(rows.tolist()):
+        place, there = torch.tensor([number]), torch.tensor([row])
+        assert torch.equal(own.gather(place), part.gather(there))
+        assert torch.equal(own.targets_of(place), part.targets_of(there))
+        assert torch.equal(own.keys_of(place), part.keys_of(there))
+    assert own.noise is not None
+    assert part.noise is not None
+    assert own.noise.to_json(own) == part.noise.to_json(part)
+    assert Pool.from_dataset(Numbers(20)).alone(None).fingerprint() == whole.fingerprint()
+
+
+def test_a_pool_on_its_own_can_be_normalised_in_another_way() -> None:
+    images = torch.arange(48, dtype=torch.uint8).reshape(4, 3, 2, 2)
+    pool = Pool.from_arrays(images, [0, 1, 0, 1], preprocess=Preprocess((0.5,), (0.5,)))
+    other = pool.alone(Preprocess((0.0,), (2.0,)))
+    assert torch.allclose(other.gather(other.rows), images.float() / 255 / 2, atol=1e-6)
+    assert torch.allclose(pool.gather(pool.rows), (images.float() / 255 - 0.5) / 0.5, atol=1e-6)
+    with pytest.raises(DataError, match="has 3 channels but preprocess 2"):
+        pool.alone(Preprocess((0.0, 0.0), (1.0, 1.0)))

@@ -33,7 +33,7 @@ from sartor.data.arrays import (
 from sartor.data.hashing import id_keys
 from sartor.data.items import ItemStream, count_items, read_items
 from sartor.data.preprocess import UNIT, Preprocess
-from sartor.data.source import Resident, Source, read_checked
+from sartor.data.source import Part, Resident, Source, read_checked
 from sartor.data.workers import read_ahead
 from sartor.errors import DataError
 from sartor.types import Inputs
@@ -278,6 +278,23 @@ class Pool:
     def relabelled(self, targets: Int64[Tensor, "n"], noise: LabelNoise | None) -> Pool:
         """Return this view with other root labels; inputs are shared and this pool stays as it is."""
         return Pool(dataclasses.replace(self._storage, targets=targets, noise=noise), self.rows)
+
+    def alone(self, preprocess: Preprocess | None) -> Pool:
+        """Return this view as a pool of its own, whose rows count from 0, with images of uint8 normalised like this.
+
+        Inputs in memory are copied. Raises: DataError: for another number of channels.
+        """
+        check_images(self.inputs, preprocess)
+        held, rows = self._storage, self.rows
+        source = (
+            Resident(held.source.take(rows, None)) if isinstance(held.source, Resident) else Part(held.source, rows)
+        )
+        noise = held.noise
+        if noise is not None:
+            noise = dataclasses.replace(noise, flags=noise.flags[rows], original=noise.original[rows])
+        ids, targets = tuple(self.ids_of(rows)), None if held.targets is None else held.targets[rows]
+        own = Storage(ids, source, targets, held.classes, held.class_names, preprocess, noise)
+        return Pool(own, torch.arange(len(self)))
 
     def gather(self, rows: Int64[Tensor, "b"], device: torch.device | str | None = None) -> Inputs:
         """Return the inputs of root rows, in their order, as a network takes them: images of uint8 normalised.

@@ -70,6 +70,31 @@ class Resident:
         return np.concatenate(blocks)
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some samples of a source as a source of their own; `rows` are theirs there, in order."""
+
+    whole: Source
+    rows: Int64[Tensor, "k"]
+
+    @property
+    def inputs(self) -> Inputs:
+        """Tensors (k, ...) on torch's device `meta`."""
+        return map_inputs(lambda like: like.new_empty((len(self.rows), *like.shape[1:])), self.whole.inputs)
+
+    def read(self, rows: Int64[Tensor, "b"]) -> Inputs:
+        """Return the samples of these rows."""
+        return self.whole.read(self.rows[rows])
+
+    def digests(self, rows: Int64[Tensor, "b"]) -> UInt8[np.ndarray, "b 32"]:
+        """Return the digests of these samples."""
+        return self.whole.digests(self.rows[rows])
+
+    def describe(self, row: int) -> str:
+        """Name a sample in a message."""
+        return self.whole.describe(int(self.rows[row]))
+
+
 def digests_of(inputs: Inputs) -> UInt8[np.ndarray, "b 32"]:
     """Return the SHA-256 of each sample: the bytes of its tensors, one after the other, as they are stored."""
     tables = packed(inputs)

@@ -13,18 +13,17 @@ from torch import nn
 from sartor.data.augment import Augment
 from sartor.data.pool import Pool
 from sartor.dist import World
-from sartor.errors import ConfigError, DataError, ResumeError, SartorError, SelectionError, nearest
-from sartor.files import read_object
+from sartor.errors import ConfigError, DataError, SelectionError, nearest
+from sartor.recipes.beginning import as_it_began, keep_samples
 from sartor.recipes.label_log import LabelLog
 from sartor.recipes.labels import Awaited
 from sartor.recipes.outcome import Result
 from sartor.recipes.setup import Data, check_finite, pick_augment, test_like
-from sartor.run_folder import CONFIG
 
 if TYPE_CHECKING:
     from sartor.recipes.rounds import Rounds
 
-LOG = "labels.jsonl"
+LOG, SAMPLES = "labels.jsonl", "samples.json"
 
 
 class Session:
@@ -32,10 +31,11 @@ class Session:
 
     The folder holds all of it: another session on the same folder, pool and network goes on, in another process or on
     another day. Labels are kept in `labels.jsonl`. Labels that the pool has already are told without being asked for.
-    Nothing is held out, for labels are what is short. The order of the source has no effect; the samples are those that
-    it began with, for budgets and draws are of them.
+    Nothing is held out, for labels are what is short. The order of the source has no effect. The samples are those that
+    it began with, for budgets and draws are of them; `samples.json` names them, and what the pool has beside them is
+    left out with a warning: rows are then those of `session.pool`.
     Raises: ConfigError: for a pool whose number of classes is not known, or a recipe that makes labels wrong.
-    DataError: for a pool without a sample that was asked for. ResumeError: for one of more or fewer samples.
+    DataError: for a pool without a sample that it began with.
     """
 
     def __init__(
@@ -53,13 +53,15 @@ class Session:
         if recipe.noise:
             raise ConfigError("noise makes labels wrong, but people tell them here; leave it out.")
         self.recipe = recipe.with_options(holdout=0.0)
+        given, pool = pool, as_it_began(out / SAMPLES, pool)
         self.model, self.pool, self.out, self.device = model, pool, out, device
         self.augment = pick_augment(recipe.augment, augment or Augment())
-        self.test = None if test is None else test_like(pool, test)
+        self.test = None if test is None else test_like(given, test)
+        if self.test is not None and pool.preprocess != given.preprocess:
+            self.test = self.test.alone(pool.preprocess)
         self.log = LabelLog(out / LOG)
         check_finite(pool, "training")
         self.size = self.recipe.agenda(len(pool))[-1].size
-        self._check_samples()
 
     @property
     def waiting(self) -> list[str]:
@@ -78,6 +80,7 @@ class Session:
         try:
             self._go_on()
         except Awaited as awaited:
+            keep_samples(self.out / SAMPLES, self.pool)
             self.log.ask(awaited.asked)
             known = self._known()
             self.log.tell({name: known[name] for name in awaited.asked if name in known})
@@ -111,27 +114,11 @@ class Session:
         targets = torch.full((len(self.pool.ids),), -1, dtype=torch.int64)
         places = {name: row for row, name in enumerate(self.pool.ids)}
         for name, label in self.log.read()[1].items():
-            targets[places[name]] = label
+            if name in places:  # with another pool than the run began with, the run says what differs
+                targets[places[name]] = label
         blank = Data(self.pool.relabelled(torch.full_like(targets, -1), None), None, self.test, self.augment)
         data = replace(blank, train=self.pool.relabelled(targets, None))
         return self.recipe.fit_data(self.model, data, World(), out=self.out, device=self.device, identity=blank)
-
-    def _check_samples(self) -> None:
-        """Refuse a pool that has other samples than the labelling in the folder began with."""
-        here = set(self.pool.ids_of(self.pool.rows))
-        lacking = [name for name in self.log.read()[0] if name not in here]
-        if lacking:
-            raise DataError(
-                f"{lacking[0]!r} was asked for in {self.out}, but the pool has no such sample; open the labelling on "
-                "the samples that it began with."
-            )
-        began = _size_in(self.out / CONFIG)
-        if began not in (None, len(self.pool)):
-            raise ResumeError(
-                f"the labelling in {self.out} began with {began} samples, the pool has {len(self.pool)}; budgets and "
-                "draws are of those. Make the pool of them alone, or begin in another folder with a pool that has the "
-                "labels known so far."
-            )
 
     def _known(self) -> dict[str, int]:
         """Return the labels that the pool has already."""
@@ -160,11 +147,3 @@ def _whole(label: Any) -> int | None:
     except (TypeError, ValueError, OverflowError, RuntimeError):  # the last from tensors of several values
         return None
     return number if number == label and not isinstance(label, bool) else None
-
-
-def _size_in(config: Path) -> int | None:
-    """Return how many samples a run's configuration tells of; None where it cannot be read, which the run will say."""
-    try:
-        return int(read_object(config)["train"]["size"])
-    except (SartorError, KeyError, TypeError, ValueError):
-        return None
