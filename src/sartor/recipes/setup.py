@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from sartor.costs import Flops, Ledger, count_flops
 from sartor.data.arrays import named_tensors, not_finite
+from sartor.data.at_hand import as_pool
 from sartor.data.augment import Augment
 from sartor.data.loader import Loader, check_workers
 from sartor.data.noise import corrupt
-from sartor.data.pool import Pool, as_pool
+from sartor.data.pool import Pool
 from sartor.data.split import hold_out
 from sartor.errors import ConfigError, DataError, SartorError
 from sartor.history import History
