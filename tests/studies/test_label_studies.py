@@ -197,6 +197,13 @@ def test_what_no_selector_helps_has_no_sparsity() -> None:
     assert study.prunefuse(sparsity=0.9).sparsity == 0.9
 
 
+@pytest.mark.parametrize("name", [name for name in LABELS if name != "kd"])
+def test_the_temperature_is_that_of_all_who_are_taught(name: str) -> None:
+    taught = [recipe for _, recipe in made(name, "--temperature", "2").recipes() if getattr(recipe, "kd", False)]
+    assert taught
+    assert {recipe.temperature for recipe in taught} == {2.0}
+
+
 def test_which_runs_draw_their_mini_batches_alike() -> None:
     study = made("limits")
     alike = {

@@ -52,6 +52,8 @@ class AlignmentStudy(TrainingStudy):
     """Rounds from one synchronisation to the next, each tried; 0 for none."""
     sparsity: float = 0.5
     """Share of channels that the selector lacks."""
+    temperature: float = 4.0
+    """Temperature at which targets listen to their selectors."""
     budgets: str = "0.02,0.1,0.2,0.3,0.4,0.5"
     """Labels that there are, round by round: shares of the pool, or whole numbers."""
     targets: str = "0.1,0.3,0.5"
@@ -66,7 +68,8 @@ class AlignmentStudy(TrainingStudy):
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield every acquisition with every synchronisation."""
         common = {
-            name: getattr(self, name) for name in ("epochs", "batch_size", "lr", "sparsity", "budgets", "targets")
+            name: getattr(self, name)
+            for name in ("epochs", "batch_size", "lr", "sparsity", "temperature", "budgets", "targets")
         }
         for acquisition, t_sync in itertools.product(self.acquisitions, self.t_sync):
             recipe = Aligned(**common, acquisition=acquisition, t_sync=t_sync, evaluate_every=10**6, probe=0)

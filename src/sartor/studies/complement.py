@@ -59,7 +59,9 @@ class ComplementStudy(LabelStudy):
         """Make one beginning at one rate, evaluated after every epoch."""
         options: dict[str, Any] = {"kd": self.kd, "target_lr": rate, "evaluate_every": 1}
         if beginning in WARM:
-            return WarmStart(**{**self.shared_options, "sparsity": self.sparsity, **options, **WARM[beginning]})
+            teaching = {"temperature": self.temperature} if self.kd else {}
+            common = {**self.shared_options, "sparsity": self.sparsity, **teaching}
+            return WarmStart(**{**common, **options, **WARM[beginning]})
         if beginning == SCRATCH:
             return self.prunefuse(fusion=False, **options)
         return self.prunefuse(complement=beginning, **options)

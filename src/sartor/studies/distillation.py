@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import tyro
+
 from sartor.recipes.fused_target import KD_TEACHERS
 from sartor.recipes.recipe import Recipe
 from sartor.registry import STUDIES
@@ -38,6 +40,7 @@ class DistillationStudy(LabelStudy):
     """Folder of all runs, tables and figures; the same command goes on where it stopped."""
     weights: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7)
     """Weights of the labels, lambda; the teacher's is 1 - lambda. No distillation is lambda 1, and always there."""
+    temperature: tyro.conf.Suppress[float] = 4.0
     temperatures: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Temperatures at which the teacher is listened to."""
     ema_decay: float = 0.99

@@ -40,6 +40,8 @@ class LabelStudy(RecipeStudy):
     """What chooses the samples to be labelled."""
     sparsity: float = 0.5
     """Share of channels that the selector lacks, p."""
+    temperature: float = 4.0
+    """Temperature at which targets listen to their selectors."""
 
     @property
     def shared(self) -> Path:
@@ -53,9 +55,11 @@ class LabelStudy(RecipeStudy):
         return {name: getattr(self, name) for name in names} | {"probe": 0, "evaluate_every": RARELY}
 
     def prunefuse(self, **options: Any) -> PruneFuse:
-        """Make PruneFuse with the study's options; without its sparsity, where no selector has any use."""
+        """Make PruneFuse with the study's options; without those of selectors or teachers, where these have no use."""
         made = PruneFuse(**{**self.shared_options, **options})
-        return made.with_options(**{"sparsity": self.sparsity, **options}) if made.has_selector else made
+        used = {"sparsity": made.has_selector, "temperature": made.kd}
+        own = {name: getattr(self, name) for name, has_use in used.items() if has_use}
+        return made.with_options(**{**own, **options})
 
     def unaided(self, **options: Any) -> PruneFuse:
         """Make PruneFuse whose selector only chooses: its targets are fresh, and nobody teaches them."""
