@@ -74,17 +74,25 @@ def test_the_arms_of_drophot() -> None:
         "baseline-matched": ("none", HOT.selector, 0.6),
         "random": ("random", None, 0.6),
         "random-matched": ("random", HOT.selector, 0.6),
+        "crest": (f"crest(batch_size={HOT.batch_size})", None, 0.6),
         "drophot": (HOT.selector, None, 0.6),
     }
-    assert {found[arm].fraction for arm in ("random", "random-matched", "baseline-matched")} == {0.2}
+    assert {found[arm].fraction for arm in ("random", "random-matched", "crest", "baseline-matched")} == {0.2}
     matched = found["baseline-matched"].matched_arm
     assert (matched.selector, matched.fraction, matched.scored) == (HOT.selector, 0.2, 2)
+
+
+def test_mini_batch_coresets_are_of_the_head_that_was_named() -> None:
+    recipe = PRUNING.make("crest", HOT.with_options(head="layers.output"), 100)
+    assert isinstance(recipe, DropHot)
+    assert recipe.make_sampler().head == "layers.output"
+    assert recipe.make_sampler().batch_size == HOT.batch_size
 
 
 def test_defects_stay_where_they_can_reach() -> None:
     spoilt = HOT.with_options(legacy_defects="scores,batchnorm,masks", record="none")
     found = {arm: PRUNING.make(arm, spoilt, 100).defects for arm in PRUNING.arms}
-    assert found["random"] == found["random-matched"] == {"masks"}
+    assert found["random"] == found["random-matched"] == found["crest"] == {"masks"}
     assert found["baseline"] == found["baseline-matched"] == {"batchnorm", "masks"}
     assert found["unpruned"] == {"batchnorm"}
 

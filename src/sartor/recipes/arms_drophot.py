@@ -28,6 +28,12 @@ def random(base: DropHot, *, matched: bool = False) -> DropHot:
     return without(base, "random", matched=matched, reached={"masks"})
 
 
+def crest(base: DropHot) -> DropHot:
+    """Make the control whose coresets are drawn anew while the network trains, for mini-batches of the base's size."""
+    head = "" if base.head is None else f", head={base.head!r}"
+    return without(base, f"crest(batch_size={base.batch_size}{head})", matched=False, reached={"masks"})
+
+
 def baseline(base: DropHot, *, matched: bool = False) -> DropHot:
     """Make the control that has all data in the coreset's place."""
     return without(base, NONE, matched=matched, reached={"batchnorm", "masks"}, idle=("fraction",))
@@ -56,6 +62,7 @@ PRUNING = Family(
         "baseline-matched": lambda base: baseline(base, matched=True),
         "random": random,
         "random-matched": lambda base: random(base, matched=True),
+        "crest": crest,
         "drophot": lambda base: base,
     },
     default=("unpruned", "baseline", "baseline-matched", "random", "random-matched", "drophot"),
