@@ -204,19 +204,19 @@ def test_noise_is_in_the_training_labels_and_its_share_of_the_coreset_is_told(sp
 
 
 def test_runs_share_trainings_and_each_is_charged_for_them(splits: Splits, tmp_path: Path) -> None:
-    place = str(tmp_path / "shared")
+    place = tmp_path / "shared"
     own = fit(DropHot(**TINY), splits, out=tmp_path / "own")
     calls: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         begin = Stage.begin
         patch.setattr(Stage, "begin", lambda self, *rest: calls.append(self.title) or begin(self, *rest))
-        first = fit(DropHot(**TINY, shared=place), splits, out=tmp_path / "first")
+        first = fit(DropHot(**TINY), splits, out=tmp_path / "first", shared=place)
         assert calls == ["score", "train", "tune"]
         calls.clear()
-        sparser = fit(DropHot(**TINY, shared=place, sparsity=0.9), splits, out=tmp_path / "sparser")
+        sparser = fit(DropHot(**TINY, sparsity=0.9), splits, out=tmp_path / "sparser", shared=place)
         assert calls == ["tune"]
         calls.clear()
-        lowest = fit(DropHot(**TINY, shared=place, selector="forgetting(keep=lowest)"), splits)
+        lowest = fit(DropHot(**TINY, selector="forgetting(keep=lowest)"), splits, shared=place)
         assert calls == ["train", "tune"]
     assert own.results["digest"] == first.results["digest"]
     for result in (first, sparser, lowest):

@@ -1,5 +1,6 @@
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def test_a_small_grid_is_run_and_told(tmp_path: Path) -> None:
     assert "| 0.8 | highest |" in grid_markdown(lines)
     rows = list(csv.DictReader(as_csv(lines).splitlines()))
     assert [row["arm"] for row in rows] == list(grid.arms)
-    assert len(list((tmp_path / "shared").iterdir())) == 2 * 5, "a score training a seed, and a training an arm"
+    made = Counter(path.name.partition("-")[0] for path in (tmp_path / "shared").iterdir() if path.is_dir())
+    assert made == {"score": 2, "train": 2 * 4, "tune": 2 * 4}, "a score training a seed, the others an arm"
     results = json.loads((grid.cells()[0].folder / "results.json").read_text())
     assert results["arm"] == "highest"
 

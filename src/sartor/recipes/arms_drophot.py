@@ -69,5 +69,5 @@ PRUNING = Family(
     baseline="baseline",
     random="random",
     check=check_base,
-    varied=("seed", "noise", "match", "shared"),
+    varied=("seed", "noise", "match"),
 )

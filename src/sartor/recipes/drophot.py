@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -94,17 +93,14 @@ class DropHot(DropHotOptions):
             counts = ChangesByPosition(len(data.train), derive(self.seed, "positions"))
             about = {**stage.about, "scores": "by position"}
             stage = replace(stage, before=counts, then=lambda *_: {"changes": counts.changes.tolist()}, about=about)
-        return self.shareable(stages, stage, tracked=True)
+        return self.carried_out(stages, stage, tracked=True)
 
-    def shareable(self, stages: Stages, stage: Stage, *, tracked: bool) -> Outcome:
-        """Carry out a training that other runs may share; in eval mode, where that defect is on and it is `tracked`."""
-        place = None
-        if self.shared is not None:
-            place = Path(self.shared) / stage.key
+    def carried_out(self, stages: Stages, stage: Stage, *, tracked: bool) -> Outcome:
+        """Carry out a training; in eval mode, where that defect is on and the public code would have `tracked` it."""
         if not tracked or "batchnorm" not in self.defects:
-            return stages.carry_out(stage, place)
+            return stages.carry_out(stage)
         with held_at_rest(stage.model):
-            return stages.carry_out(stage, place)
+            return stages.carry_out(stage)
 
     def coreset(self, stages: Stages, scored: Outcome | None) -> Subset:
         """Choose the coreset, once; charged as `select`."""
@@ -154,7 +150,7 @@ class DropHot(DropHotOptions):
         training = self.training("train", self.trained, steps=self.steps(setting))
         tracked = self.selector == NONE
         stage = Stage("train", training, self.dense(setting), chosen, weights, about=self.mode(tracked))
-        return self.shareable(stages, stage, tracked=tracked)
+        return self.carried_out(stages, stage, tracked=tracked)
 
     def train_drawn(self, stages: Stages) -> Outcome:
         """Train a fresh network on coresets that a sampler draws meanwhile."""
@@ -162,7 +158,7 @@ class DropHot(DropHotOptions):
         options = {**self.of_role("train", self.trained), "sampler": self.selector, "k": self.subset_size(len(pool))}
         training = Sampled.like(self, **options)
         stage = Stage("train", training, self.dense(setting), setting.data, before=Drawing(training, pool))
-        return self.shareable(stages, stage, tracked=False)
+        return self.carried_out(stages, stage, tracked=False)
 
     def mode(self, tracked: bool) -> dict[str, Any]:
         """Tell the mode of a training, where it is not the usual one."""

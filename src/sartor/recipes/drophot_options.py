@@ -64,9 +64,6 @@ class DropHotOptions(Recipe):
     such as crest, draws others while the fresh network trains."""
     head: str | None = None
     """Name of the classifier, the Linear that makes the logits; if not given, it is found by its output."""
-    shared: str | None = None
-    """Folder of trainings that several runs share, those before the pruning: made there, or read back; each run is
-    charged for them."""
     match: str | None = None
     """Selector whose costs before the pruning this run has as well, by more steps; for none, random and the like."""
     sparsity: float = 0.8

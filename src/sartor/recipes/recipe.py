@@ -238,7 +238,7 @@ class Recipe(ABC):
         listener: Callable[[dict[str, Any]], None] | None = None,
         stopping: Callable[[], bool] | None = None,
         workers: int = 0,
-        shared: Path | None = None,
+        shared: str | Path | None = None,
     ) -> Result:
         """Train `model` in place and return what came of it.
 
@@ -247,8 +247,8 @@ class Recipe(ABC):
         interrupted one stopped, bit for bit. `augment` is what `augment="auto"` means; `labels` are written into the
         results as they are; `listener` is called with every line of the metrics, and where a run goes on first with one
         of the kind "continued"; when `stopping` says so, the run saves and stops as after a signal. `workers` processes
-        read streamed data ahead; their number changes nothing. A recipe of several trainings keeps them in `shared`,
-        where runs that have the same one make it once; each is charged for it.
+        read streamed data ahead; their number changes nothing. A recipe of several trainings keeps them in the
+        folder `shared`, where runs that have the same one make it once; each is charged for it.
         Processes that torchrun started train it together (docs/two-processes.md); the first one calls the listener.
         Raises: SartorError: for data, options or a folder that do not fit; Stopped: after a signal.
         """
@@ -283,7 +283,7 @@ class Recipe(ABC):
         listener: Callable[[dict[str, Any]], None] | None = None,
         stopping: Callable[[], bool] | None = None,
         workers: int = 0,
-        shared: Path | None = None,
+        shared: str | Path | None = None,
         identity: Data | None = None,
     ) -> Result:
         """Do what `fit` does, with data that are prepared.
@@ -315,7 +315,8 @@ class Recipe(ABC):
                 "command": "",
             }
             known |= labels or {}
-            return self.carry_out(Setting(run, model, data, chosen, workers, save_every, known, beginning, shared))
+            place = None if shared is None else Path(shared)
+            return self.carry_out(Setting(run, model, data, chosen, workers, save_every, known, beginning, place))
 
     def carry_out(self, setting: Setting) -> Result:
         """Do all that the recipe is, in a run that has begun, and conclude it."""

@@ -6,7 +6,7 @@ So a program that is a plain sequence of trainings goes on, when it is started a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -168,11 +168,6 @@ class Stage:
             config |= {"teacher": self.teacher.described()}
         return config
 
-    @property
-    def key(self) -> str:
-        """The name of a folder that runs with this very training share."""
-        return key_of(self.configuration())
-
     def begin(self, run: Run, setting: Setting) -> tuple[Result, dict[str, Any], Costs]:
         """Train from where the run stands; return what came of it, what `then` found, and the costs."""
         recipe, data = self.recipe, self.data
@@ -228,8 +223,8 @@ class Stages:
         self.ledger = Ledger()
         self.done: list[Outcome] = []
 
-    def carry_out(self, stage: Stage, place: Path | None = None) -> Outcome:
-        """Train a stage, go on with it, or read it back where it is finished; in its folder, or in `place` if given.
+    def carry_out(self, stage: Stage) -> Outcome:
+        """Train a stage, go on with it, or read it back where it is finished.
 
         Where the setting has a folder of shared trainings, it is one of these, made by one process at a time.
         Raises: Stopped: after a signal. ResumeError: where its folder holds another training.
@@ -239,10 +234,11 @@ class Stages:
         title = f"{len(self.done) + 1:02d}-{stage.title}"
         stage.recipe.check_batches(stage.model.to(setting.device), len(stage.data.train), outer.world.size)
         config, seed = stage.configuration(), stage.recipe.seed
-        shared = None if place is not None or setting.shared is None else setting.shared / key_of(config)
-        if place is None and outer.place is not None:
-            place = outer.place / STAGES / title
-        place, turn = (place, nullcontext()) if shared is None else (shared, alone(shared, outer))
+        place = None if outer.place is None else outer.place / STAGES / title
+        turn: AbstractContextManager[None] = nullcontext()
+        if setting.shared is not None:
+            place = setting.shared / key_of(config)
+            turn = alone(place, outer)
         options: dict[str, Any] = {"save_every": setting.save_every, "defaults": stage.recipe.defaults()}
         with turn, Run(place, config, seed=seed, world=outer.world, **options) as run:
             run.listener, run.stopping = self.listener(title), outer.stopping

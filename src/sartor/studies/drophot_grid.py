@@ -140,12 +140,17 @@ class DropHotStudy(Study):
             files["scores-table.csv"] = rows_as_csv([table])
         return files | {"results.csv": as_csv(lines), "table.md": text} | dict(chart_files(charts))
 
+    @property
+    def shared(self) -> Path:
+        """The folder of trainings that several runs have."""
+        return self.out / "shared"
+
     def scores(self) -> list[Scores]:
         """Read what the trainings that score found, each once."""
         firsts = {cell.scoring: cell for cell in reversed(self.cells()) if cell.scoring is not None}
         place = None if self.root is None else str(self.root)
         cells = reversed(firsts.values())
-        return [read_scores(cell.recipe, cell.folder, load(self.data, place).train) for cell in cells]
+        return [read_scores(cell.recipe, cell.folder, self.shared, load(self.data, place).train) for cell in cells]
 
     def waves(self) -> list[list[Cell]]:
         """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
@@ -239,7 +244,6 @@ class Cell:
             noise=self.noise,
             seed=self.seed,
             probe=0,
-            shared=str(study.out / "shared"),
         )
 
     def run(self) -> dict[str, Any]:
@@ -255,6 +259,7 @@ class Cell:
             device=study.device,
             augment=splits.augment,
             stopping=stopped,
+            shared=study.shared,
             labels={"data": study.data, "model": study.model, "arm": self.arm},
         ).results
         told = ("test_accuracy", "trained_accuracy", "pruned_accuracy", "flops", "seconds", "curves", "scores")

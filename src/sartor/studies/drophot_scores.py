@@ -71,7 +71,7 @@ class Scores:
         return self.events if self.changes is None else self.changes
 
 
-def read_scores(recipe: DropHot, folder: Path, train: Pool) -> Scores:
+def read_scores(recipe: DropHot, folder: Path, shared: Path, train: Pool) -> Scores:
     """Read what the training found that scored for a finished run of `recipe` on `train` in `folder`."""
     history = History.from_tables(load_file(folder / HISTORY))
     defects, changes, wrong = recipe.defects - {"masks"}, None, None
@@ -82,7 +82,7 @@ def read_scores(recipe: DropHot, folder: Path, train: Pool) -> Scores:
         config = read_json(folder / CONFIG)
         sought = {name: config[name] for name in ALIKE} | {"scores": "by position", "epochs": recipe.scored}
         sought |= {"seed": derive(recipe.seed, "score"), "mode": "eval" if "batchnorm" in defects else None}
-        changes = torch.tensor(read_json(found_of(Path(recipe.shared or ""), sought) / FOUND)["changes"])
+        changes = torch.tensor(read_json(found_of(shared, sought) / FOUND)["changes"])
     spoilt = ",".join(sorted(defects)) or "none"
     return Scores(spoilt, recipe.noise, recipe.seed, recipe.scored, history, changes, wrong)
 
