@@ -14,7 +14,8 @@ from sartor.errors import ConfigError, ResumeError, SelectionError
 from sartor.models.build import build_model
 from sartor.prune.channels import ChannelPlan
 from sartor.recipes import Active, PruneFuse
-from sartor.recipes.rounds import Prices, Rounds
+from sartor.recipes.round_plan import Prices
+from sartor.recipes.rounds import Rounds
 from sartor.report.collect import collect
 from staged_runs import fit, net, stopped_after
 

@@ -16,7 +16,8 @@ from sartor.models.shapes import shape_of
 from sartor.randomness import derive
 from sartor.recipes.drawing import shrunk_and_perturbed
 from sartor.recipes.labels import Labels
-from sartor.recipes.rounds import LOOKS, Planned, Prices, Round, Rounds
+from sartor.recipes.round_plan import Planned, Prices, Round
+from sartor.recipes.rounds import LOOKS, Rounds
 from sartor.recipes.setup import Data
 from sartor.recipes.staged import Outcome, Stage, Stages
 from sartor.registry import RECIPES

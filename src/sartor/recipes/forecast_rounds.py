@@ -10,7 +10,8 @@ from sartor.data.loader import even_sizes
 from sartor.data.pool import Pool
 from sartor.recipes.forecast import Choosing, Forecast, Price, Tally, selector_arithmetic
 from sartor.recipes.masking import PURPOSE as SCORING
-from sartor.recipes.rounds import Planned, Prices, Round, Rounds
+from sartor.recipes.round_plan import Planned, Prices, Round
+from sartor.recipes.rounds import Rounds
 from sartor.recipes.supplies import looks_of
 from sartor.teacher import PURPOSE
 

@@ -18,7 +18,8 @@ from sartor.recipes.channel_scores import scoring_cost
 from sartor.recipes.fused_target import FusedTarget, Proxy
 from sartor.recipes.fusing import Cut
 from sartor.recipes.labels import Labels
-from sartor.recipes.rounds import LOOKS, Planned, Prices, Round, Rounds
+from sartor.recipes.round_plan import Planned, Prices, Round
+from sartor.recipes.rounds import LOOKS, Rounds
 from sartor.recipes.setup import Data
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
 from sartor.registry import RECIPES

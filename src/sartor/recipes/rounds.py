@@ -6,7 +6,6 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,19 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from sartor.costs import count_flops
-from sartor.costs_paper import scalars_in, selector_cost, training_cost
+from sartor.costs_paper import selector_cost, training_cost
 from sartor.data.augment import Augment
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError, check_choice, check_effects, check_range
 from sartor.head import needs_linear_head, no_linear_head
 from sartor.randomness import derive
 from sartor.recipes.asking import Session
-from sartor.recipes.concluding import at_chance, conclude_stages, keep_labelled, note_chance, tell_once
+from sartor.recipes.concluding import conclude_stages, keep_labelled
 from sartor.recipes.drawing import redrawn
 from sartor.recipes.labels import Labels, read_budgets
 from sartor.recipes.one_choice import choose_at_end
 from sartor.recipes.outcome import Result, state_of
 from sartor.recipes.recipe import Recipe
+from sartor.recipes.round_plan import Planned, Prices, Round
+from sartor.recipes.round_reports import RoundReports
 from sartor.recipes.setup import Data, Setting
 from sartor.recipes.staged import Outcome, Stages, Training
 from sartor.recipes.supplies import Snapshots, glance, members_of
@@ -41,49 +42,6 @@ LOOKS = "an acquisition that looks at a network"
 """What some options need, in the words of their refusal."""
 UNSEEN = {"targets", "history", "gradients", "gradient_norms"}
 """Parts of a scan that samples without a label have not."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round: `size` labels are there, `asked` more are chosen after it; what is trained meanwhile."""
-
-    number: int
-    size: int
-    asked: int
-    selects: bool
-    synced: bool
-    target: bool
-
-    @property
-    def key(self) -> str:
-        """The name of the round in stages."""
-        return f"round-{self.number}"
-
-
-@dataclass(frozen=True)
-class Prices:
-    """FLOPs of a forward pass of one sample: by the target, by what chooses, by networks on the way to that."""
-
-    target: float
-    chooser: float
-    parts: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One training of a round: what it is called, for how many epochs, FLOPs of a forward pass of one sample.
-
-    `taught`: those of its teacher; `asks`: whether it chooses; `looked`: whether statistics are taken anew before it;
-    `scored`: samples that its channels were chosen by, passed forward and backward, and the FLOPs of that.
-    """
-
-    purpose: str
-    epochs: int
-    forward: float
-    taught: float = 0.0
-    asks: bool = False
-    looked: bool = False
-    scored: tuple[int, float] = (0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +158,19 @@ class Rounds(Recipe):
     def paper_costs(self, dense: int, selector: int, inputs: int, n: int) -> dict[str, Any]:
         """Return costs by the paper's convention, of networks with so many parameters."""
 
+    def convention(
+        self, chooser: int, target: int, inputs: int, n: int, *, target_epochs: int, **given: Any
+    ) -> dict[str, Any]:
+        """Return what selectors and target cost by the paper's convention; `given` is of synchronisation."""
+        rounds, members = self.agenda(n), members_of(self.make_selector())[1]
+        passes = max(1, members) if self.looks_at_network else 0
+        sizes, epochs = [now.size for now in rounds], self.length
+        given["trained"] = {now.number for now in rounds if now.selects}
+        costs = selector_cost(chooser, inputs, n, sizes, epochs, passes=passes, **given)
+        last = training_cost(target, inputs, sizes[-1], target_epochs)
+        by_size = {str(size): cost for size, cost in zip(sizes, costs, strict=True)}
+        return {"selector": by_size, "target": last, "total": costs[-1] + last}
+
     def agenda(self, n: int) -> list[Round]:
         """Return what happens round by round, for a pool of n samples."""
         sizes = [int(size) for size in read_budgets(self.budgets, n)]
@@ -247,24 +218,20 @@ class Rounds(Recipe):
         run, model = setting.run, setting.model
         model.load_state_dict(run.once("start", lambda: state_of(model)))
         stages, labels = Stages(setting), Labels(setting.data)
-        selector, rounds, targets, rows = None, [], [], self.first_labels(setting)
-        spent = [stages.ledger.by_purpose()]
+        reports, selector, rows = RoundReports(stages), None, self.first_labels(setting)
         for now in self.agenda(len(setting.data.train)):
             labels.tell(rows)
             keep_labelled(run, setting.data.train, now.number, Subset.of(labels.rows))
             if now.selects:
                 selector = self.train_selector(stages, now, labels, selector, self.asking(now, labels))
-            rounds.append(self.reported(stages, now, self.outcome_of(selector) if now.selects else None))
+            reports.selector(now, self.outcome_of(selector) if now.selects else None)
             if now.target:
                 last = self.train_target(stages, now, labels, selector)
-                targets.append(target_report(now, last, stages.ledger.flops()))
-                tell_once(run, f"target {now.number}", "target", targets[-1])
+                reports.target(now, last)
             if now.asked:
                 rows = self.chosen(setting, stages, now, labels)
-            spent.append(stages.ledger.by_purpose())
-        more = {"rounds": rounds, "targets": targets, "cost_paper": self.paper_costs_of(setting, rounds)}
-        more["seconds_by_round"] = seconds_by_round(spent)
-        return conclude_stages(setting, stages.ledger, last, Subset.of(labels.rows), more)
+            reports.end_round()
+        return conclude_stages(setting, stages.ledger, last, Subset.of(labels.rows), reports.results(self.paper_costs))
 
     def session(
         self,
@@ -318,64 +285,6 @@ class Rounds(Recipe):
             )
         return rows
 
-    def reported(self, stages: Stages, now: Round, outcome: Outcome | None) -> dict[str, Any]:
-        """Tell of a round, and say so where its selector has learnt nothing."""
-        data, run = stages.setting.data, stages.setting.run
-        report: dict[str, Any] = {"round": now.number, "labelled": now.size, "asked": now.asked}
-        if outcome is not None:
-            lost = at_chance(outcome.accuracy, data)
-            report |= {
-                "selector_accuracy": outcome.accuracy,
-                "at_chance": lost,
-                "selector_parameters": outcome.result.results["parameters"],
-            }
-            if lost:
-                note_chance(f"selector of round {now.number}", outcome.accuracy)
-        tell_once(run, f"round {now.number}", "round", {**report, "flops": stages.ledger.flops()})
-        return report
-
-    def paper_costs_of(self, setting: Setting, rounds: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return costs by the paper's convention, of the networks that there were."""
-        pool = setting.data.train
-        dense = sum(parameter.numel() for parameter in setting.model.parameters())
-        sizes = [report["selector_parameters"] for report in rounds if "selector_parameters" in report]
-        return self.paper_costs(dense, max(sizes, default=0), scalars_in(pool.inputs), len(pool))
-
-    def convention(
-        self, chooser: int, target: int, inputs: int, n: int, *, target_epochs: int, **given: Any
-    ) -> dict[str, Any]:
-        """Return what selectors and target cost by the paper's convention; `given` is of synchronisation."""
-        rounds, members = self.agenda(n), members_of(self.make_selector())[1]
-        passes = max(1, members) if self.looks_at_network else 0
-        sizes, epochs = [now.size for now in rounds], self.length
-        given["trained"] = {now.number for now in rounds if now.selects}
-        costs = selector_cost(chooser, inputs, n, sizes, epochs, passes=passes, **given)
-        last = training_cost(target, inputs, sizes[-1], target_epochs)
-        by_size = {str(size): cost for size, cost in zip(sizes, costs, strict=True)}
-        return {"selector": by_size, "target": last, "total": costs[-1] + last}
-
 
 PLAIN: dict[str, Any] = {"schedule": "constant", "steps_shape": STEPS, "peak_at": Recipe.peak_at}
 """Options of the schedule for a training whose schedule does not matter."""
-
-
-def seconds_by_round(spent: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return the seconds of each round by purpose, of all costs before the first and after each.
-
-    >>> seconds_by_round([{}, {"select": {"seconds": 2.0}}, {"select": {"seconds": 2.0}, "train": {"seconds": 3.0}}])
-    {'0': {'select': 2.0}, '1': {'train': 3.0}}
-    """
-    sums = [{purpose: account["seconds"] for purpose, account in costs.items()} for costs in spent]
-    return {
-        str(number): {
-            name: value - before.get(name, 0.0) for name, value in after.items() if value != before.get(name, 0.0)
-        }
-        for number, (before, after) in enumerate(pairwise(sums))
-    }
-
-
-def target_report(now: Round, outcome: Outcome, flops: float) -> dict[str, Any]:
-    """Return what there is to say of a target: its last and its best epoch, and all FLOPs up to its end."""
-    results = outcome.result.results
-    names = ("test_accuracy", "best_test_accuracy", "validation_accuracy", "parameters")
-    return {"labelled": now.size, **{name: results[name] for name in names}, "flops": flops}

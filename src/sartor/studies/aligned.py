@@ -12,7 +12,7 @@ from sartor.recipes.fused_target import Proxy
 from sartor.recipes.fusing import fused
 from sartor.recipes.labels import Labels
 from sartor.recipes.prunefuse import PruneFuse
-from sartor.recipes.rounds import Planned, Prices, Round
+from sartor.recipes.round_plan import Planned, Prices, Round
 from sartor.recipes.staged import Outcome, Stages
 from sartor.studies.error_bound import excess, losses, measure
 

@@ -16,7 +16,7 @@ from sartor.recipes.drawing import shrunk_and_perturbed
 from sartor.recipes.fused_target import Proxy
 from sartor.recipes.labels import Labels, read_budgets
 from sartor.recipes.prunefuse import PruneFuse
-from sartor.recipes.rounds import Planned, Prices, Round
+from sartor.recipes.round_plan import Planned, Prices, Round
 from sartor.recipes.staged import Stage, Stages
 
 
