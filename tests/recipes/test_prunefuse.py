@@ -328,3 +328,11 @@ def test_rounds_tell_the_seconds_between_trainings_too(splits: Splits) -> None:
     assert all({"prune", "selector"} <= set(spent) for spent in by_round.values())
     for purpose, seconds in results["seconds_by_purpose"].items():
         assert sum(spent.get(purpose, 0) for spent in by_round.values()) == pytest.approx(seconds)
+
+
+def test_targets_beside_a_proxy_are_charged_as_targets(splits: Splits) -> None:
+    """The dense network chooses nothing there, in whatever round it is trained."""
+    recipe = Active(epochs=2, batch_size=32, budgets="40,80,120", targets="all", proxy="fc(hidden=8)", probe=0)
+    costs = fit(recipe, splits).results["samples"]
+    assert costs["train"]["trained"] == 2 * (40 + 80 + 120)
+    assert costs["selector"]["trained"] == 2 * (40 + 80)

@@ -95,9 +95,9 @@ class Active(Rounds):
     def dense(
         self, stages: Stages, now: Round, labels: Labels, before: Outcome | None, ask: Mapping[str, Any]
     ) -> Outcome:
-        """Train the dense network; what is not the last of all counts as a selector, if it chooses."""
+        """Train the dense network; where it chooses, it counts as a selector."""
         role = f"dense-{now.key}"
-        options = {"purpose": "selector"} if now.selects else {}
+        options = {"purpose": "selector"} if now.selects and self.proxy is None else {}
         training = self.training(role, **options) if now.target else self.selector_training(role)
         model = self.begun(self.drawn(stages.setting, now.number), before)
         return stages.carry_out(Stage(role, training, model, labels.known(), **ask))
