@@ -47,6 +47,13 @@ def test_mini_batch_coresets_have_the_batches_of_the_study() -> None:
     assert DropHotStudy(arms=("crest",)).cells()[0].recipe.selector == "crest(batch_size=64)"
 
 
+def test_options_of_the_recipe_reach_every_run() -> None:
+    grid = study(Path(), sparsities=(0.0, 0.8), iterations=3, epochs=3, optimizer="adamw", augment="auto", seeds=1)
+    for cell in grid.cells():
+        assert (cell.recipe.optimizer, cell.recipe.augment) == ("adamw", "auto")
+        assert cell.recipe.iterations == (3 if cell.sparsity else 1), "nothing is pruned in steps where nothing is"
+
+
 def test_a_small_grid_is_run_and_told(tmp_path: Path) -> None:
     grid = study(tmp_path, arms=("highest", "random", "baseline", "baseline-matched"), sparsities=(0.8,))
     grid.check()

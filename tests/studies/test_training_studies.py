@@ -60,7 +60,9 @@ def test_a_tiny_grid(
     kept = json.loads((tmp_path / "a/results.json").read_text())
     assert isinstance(study, TrainingStudy)
     cells = study.cells()
-    assert len(kept["cells"]) == len(cells) == len({cell.folder for cell in cells}), "each run has a folder of its own"
+    assert len(kept["cells"]) == len(cells)
+    firsts = {study.first(cell) for cell in cells}
+    assert len({cell.folder for cell in cells}) == len(firsts), "each distinct run has a folder of its own"
     assert all((tmp_path / cell.folder / "results.json").exists() for cell in cells)
     table = (tmp_path / "a/table.md").read_text()
     assert table.splitlines()[0].endswith(".")
@@ -204,6 +206,96 @@ def test_loss_of_wrong_labels_stands_beside_random_samples_of_the_same_sparsity(
     assert set(accuracies.values()) == {"+0.00 (+0.00 to +0.00)"}, "equal accuracies are a difference of 0"
 
 
+def test_pruned_networks_stand_beside_all_weights_with_the_same_selector() -> None:
+    """Fig. 5a and b are of pruned minus whole networks, not of chosen minus random samples."""
+    study = parse("noise", [*TINY, *OWN["noise"]])
+    assert isinstance(study, NoiseStudy)
+    results = []
+    for seed in (0, 1):
+        for factors, _ in study.recipes():
+            pruned, chosen = factors["sparsity"] is not None, factors["selector"] == "moderate"
+            share = 0.2 - 0.05 * (pruned and chosen) + 0.01 * seed
+            told = {"coresets": [[3, share]], "losses": [[3, 1.0 - 0.25 * pruned, 0.5, 1.0, 0.0]]}
+            results.append(result(seed, 0.5, **factors, **told, noise=0.25))
+    found = study.tables(results)
+    rows = {(row["selector"], row["sparsity"]): row for row in found.tables[0].rows}
+    assert str(rows["moderate", 0.5]["kept, minus all weights"]) == "**-5.00 (-5.00 to -5.00)**"
+    assert str(rows["redrawn", 0.5]["kept, minus all weights"]) == "+0.00 (+0.00 to +0.00)"
+    assert (
+        str(rows[None, 0.5]["kept, minus all weights"]) == str(rows["moderate", None]["kept, minus all weights"]) == ""
+    )
+    assert {str(rows[name, 0.5]["gap, minus all weights"]) for name in (None, "redrawn", "moderate")} == {
+        "**-0.25 (-0.25 to -0.25)**"
+    }
+    told = " ".join(found.verdict)
+    assert "in the last coreset of a pruned network, minus all weights: of 1 comparison" in told
+    assert "Test minus validation loss of a pruned network, minus all weights: of 1 comparison" in told
+
+
+def test_the_verdict_on_rules_is_of_all_rules() -> None:
+    study = parse("el2n-switch", [*TINY, *OWN["el2n-switch"], "--seeds", "2"])
+    assert isinstance(study, TrainingStudy)
+    results = [
+        result(seed, 0.6 if factors["rule"] == "easy always" else 0.5, **factors, noise=0.25, noise_ratio=0.1)
+        for factors, _ in study.recipes()
+        for seed in (0, 1)
+    ]
+    verdict = " ".join(study.tables(results).verdict)
+    assert "Another rule minus the switch at half-way: of 10 comparisons, 2 above 0" in verdict
+    assert "easy always" in verdict
+
+
+def test_what_is_equal_at_both_matches_is_run_once(tmp_path: Path) -> None:
+    study = parse("preservation", [*TINY, *OWN["preservation"], "--out", str(tmp_path), "--epochs", "6"])
+    assert isinstance(study, TrainingStudy)
+    cells = {tuple(value for _, value in cell.factors): cell for cell in study.cells() if cell.recipe.seed == 0}
+    own, paid = (cells["SWaST", "none", 0.5, match] for match in ("epochs", "cost"))
+    assert own.recipe == paid.recipe
+    assert own.folder == paid.folder
+    assert study.first(paid) == own
+    stages = study.stages()
+    assert own in stages["cells"]
+    assert paid in stages["cells that follow"]
+    longer = cells["random", "none", 0.5, "cost"]
+    assert longer.recipe != cells["random", "none", 0.5, "epochs"].recipe
+    assert longer in stages["cells"]
+
+
+def test_runs_that_others_are_made_from_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    """A swapped run has the recipe of the plain one and is another run."""
+    for name in ("double-loss", "cross"):
+        study = parse(name, [*TINY, *OWN[name], "--out", str(tmp_path)])
+        assert isinstance(study, TrainingStudy)
+        assert all(study.first(cell) == cell for cell in study.cells())
+
+
+def test_an_average_that_teaches_weighs_what_stored_states_weigh() -> None:
+    study = parse("double-loss", [*TINY, *OWN["double-loss"]])
+    taught = [recipe for factors, recipe in study.recipes() if factors["hold"] == "EMA teacher"]  # type: ignore[attr-defined]
+    assert taught
+    assert {(round(1 / recipe.kd_weight - 1, 6), recipe.temperature) for recipe in taught} == {(0.1, 1.0)}
+
+
+def test_targets_from_scratch_have_a_rate_of_their_own() -> None:
+    study = parse("cross", [*TINY, *OWN["cross"]])
+    assert isinstance(study, CrossStudy)
+    rates = {factors["arm"]: recipe.target_lr for factors, recipe in study.recipes() if hasattr(recipe, "target_lr")}
+    assert rates["fused, labels alone"] == rates["fused, distillation"] == 0.01
+    assert rates["from scratch, labels alone"] == rates["from scratch, distillation"] == 0.05
+    assert rates["from scratch, preservation 0.1"] == pytest.approx(0.055)
+
+
+def test_a_teacher_that_would_not_see_the_data_once_is_left_out() -> None:
+    words = [*TINY, "--every", "2", "--fractions", "0.1", "--epochs", "4", "--shares", "0.5", "--weights", "0.1"]
+    for share, there in ((0.9, True), (0.1, False)):
+        study = parse("preservation-or-distillation", [*words, "--teacher-share", str(share), "--epochs", "12"])
+        assert isinstance(study, PreservationOrDistillationStudy)
+        target = study.forecaster()(study.student(Way("SWaST", 0.1), 0.1)).flops
+        assert (study.affordable(target) >= len(study.batches)) == there
+        matched = {factors["samples"] for factors, _ in study.recipes() if factors["match"] == "cost"}
+        assert there or "random, taught" not in matched
+
+
 def test_equal_accuracies_of_two_rules_are_a_difference_of_none() -> None:
     study = parse("el2n-switch", [*TINY, *OWN["el2n-switch"], "--seeds", "2"])
     assert isinstance(study, TrainingStudy)
@@ -306,11 +398,12 @@ def test_what_a_run_takes_from_another_is_charged_to_it() -> None:
     filled = [flops for (question, _, match), flops in cost.items() if (question, match) == (FILLS, "total")]
     assert len(filled) == 4
     assert max(filled) < 1.15 * min(filled)
-    results = [
-        {"question": q, "arm": a, "match": m, "noise": 0.0, "seed": 0, "flops": 10.0 ** len(a)}
-        for q, a, m in [(FILLS, "filled with zeros", "total"), (SELECTS, "own network", "epochs")]
-    ]
-    assert [row["flops"] for row in study.results({"cells": results})] == [1e17 + 1e11, 1e11]
+    outcomes = {
+        name: [{**dict(cell.factors), "noise": 0.0, "seed": cell.recipe.seed, "flops": 1.0} for cell in works]
+        for name, works in study.stages().items()
+    }
+    for row in study.results(outcomes):
+        assert row["flops"] == 1 + ((row["question"], row["arm"], row["match"]) in SOURCES)
 
 
 def test_the_best_weight_is_that_of_held_out_samples() -> None:
@@ -350,7 +443,7 @@ def test_what_cannot_be_matched_is_left_out_and_named() -> None:
     ]
     found = study.tables(results)
     assert found.verdict[-1] == (
-        "Left out at equal cost, for no length comes within 10 % of it: "
+        "Left out at equal cost, for no length comes within 10 % of it, or a teacher would not see all data once: "
         "random, taught, the teacher's share 0.5 (0.5 of the data, noise 0.25)."
     )
     assert sum(row["samples"] == "random, taught" for row in found.tables[0].rows) == 1

@@ -48,6 +48,8 @@ class ComplementStudy(LabelStudy):
             raise ConfigError(f"rates are {self.rates}; name one at least, each once.")
         for rate in self.rates:
             check_range("rates", rate, 0, float("inf"), low_open=True, high_open=True)
+        if not self.kd and self.temperature != LabelStudy.temperature:
+            raise ConfigError("temperature has no effect without kd, for nobody is taught; leave one of them out.")
         super().check()
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:

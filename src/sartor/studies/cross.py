@@ -70,7 +70,11 @@ class CrossStudy(TrainingStudy):
     acquisition: str = "least-confidence"
     """What chooses PruneFuse's labels."""
     target_lr: float = 0.01
-    """Initial learning rate of PruneFuse's targets: a fused network without batch norm diverges at large ones."""
+    """Initial learning rate of PruneFuse's fused targets, which without batch norm diverge at large ones."""
+    scratch_lr: float = 0.05
+    """That of its targets from scratch, which learn little at a low one."""
+    temperature: float = 2.0
+    """Temperature of PruneFuse's distillation; preservation has 1."""
     weights: tuple[float, ...] = (0.1, 1.0)
     """Weights of the preservation loss in PruneFuse's place of distillation."""
     tuning: int = 4
@@ -142,13 +146,14 @@ class CrossStudy(TrainingStudy):
         common: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "probe": 0}
         common |= {"evaluate_every": 10**6, "schedule": "cosine", "budgets": self.budgets}
         common |= {"acquisition": self.acquisition, "sparsity": self.proxy_sparsity}
-        rate = {"target_lr": self.target_lr}
-        ways: dict[str, dict[str, Any]] = {"labels alone": {"kd": False, **rate}, "distillation": rate}
+        ways: dict[str, tuple[float, dict[str, Any]]] = {"labels alone": (1.0, {"kd": False})}
+        ways["distillation"] = (1.0, {"temperature": self.temperature})
         for w in self.weights:
-            alike = {"kd_weight": 1 / (1 + w), "temperature": 1.0, "target_lr": self.target_lr * (1 + w)}
-            ways[f"preservation {w:g}"] = alike
-        for (start, fusion), (way, options) in itertools.product({FUSED: True, SCRATCH: False}.items(), ways.items()):
-            yield (f"{start}, {way}", "epochs"), PruneFuse(fusion=fusion, **common, **options)
+            ways[f"preservation {w:g}"] = (1 + w, {"kd_weight": 1 / (1 + w), "temperature": 1.0})
+        starts = {FUSED: (True, self.target_lr), SCRATCH: (False, self.scratch_lr)}
+        for (start, (fusion, rate)), (way, (factor, options)) in itertools.product(starts.items(), ways.items()):
+            made = PruneFuse(fusion=fusion, **common, **options, target_lr=rate * factor)
+            yield (f"{start}, {way}", "epochs"), made
 
     def filling(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
         """Yield dense trainings of filled networks, and what the same cost brings a dense network and SWaST-cut."""

@@ -96,7 +96,10 @@ class DoubleLossStudy(TrainingStudy):
         given: dict[str, Any] = {"holdout": 0.0, "selector": selector, "fraction": fraction, "preserve": preserve}
         joint = self.base(**given, sparsity=sparsity, pruner=self.pruner_for(hold), label_smoothing=smoothing)
         recipe: SWaST = without_pruner(joint, preserve) if sparsity is None else joint
-        return Taught.like(recipe, teacher="ema", ema_decay=0.99) if hold == "EMA teacher" else recipe
+        if hold != "EMA teacher":
+            return recipe
+        weight = 1 / (1 + SWaST.preserve_weight)  # what stored states weigh beside labels, the average does too
+        return Taught.like(recipe, teacher="ema", ema_decay=0.99, kd_weight=round(weight, 9), temperature=1.0)
 
     def pruner_for(self, hold: str) -> str:
         """Name the pruner: for AC/DC another one with the same weights in each layer; or one that scales no weights."""
@@ -149,9 +152,8 @@ class DoubleLossStudy(TrainingStudy):
     def results(self, outcomes: Outcomes) -> list[Mapping[str, Any]]:
         """Return what the runs came to, those that were tracked with what was found there."""
         tracks = dict(zip((cell for cell in self.cells() if self.tracked(cell)), outcomes["tracks"], strict=True))
-        names = [name for name in self.stages() if name != "tracks"]
-        pairs = [(cell, row) for name in names for cell, row in zip(self.stages()[name], outcomes[name], strict=True)]
-        return [{**row, **tracks.get(cell, {})} for cell, row in pairs]  # type: ignore[call-overload]
+        rows = zip(self.cells(), super().results(outcomes), strict=True)
+        return [{**row, **tracks.get(cell, {})} for cell, row in rows]
 
     def tables(self, results: Sequence[Row]) -> Findings:
         """Tell where a collapse is, what swaps and remedies make of it, and what the tracks say."""

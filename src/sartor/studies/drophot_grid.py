@@ -82,7 +82,7 @@ class DropHotStudy(Study):
     batch_size: int = 64
     """Samples in a mini-batch."""
     lr: float = 1e-3
-    """Learning rate of Adam."""
+    """Learning rate; its default is for Adam."""
     record: str = "none"
     """How forgetting is counted: batch (also with none), or epoch."""
     pruning: str = "layer"
@@ -91,6 +91,12 @@ class DropHotStudy(Study):
     """masked or regrow."""
     reinit: str = "none"
     """none, initial or fresh."""
+    iterations: int = 1
+    """Prunings, each followed by a part of the tuning."""
+    optimizer: str = "adam"
+    """sgd, adam, adamw."""
+    augment: str = "none"
+    """Augmentation of all trainings; auto is the data set's own."""
     device: str = "cpu"
     """auto, cpu, cuda."""
 
@@ -240,6 +246,9 @@ class Cell:
             pruning=study.pruning,  # type: ignore[arg-type]
             tuning=tuning,  # type: ignore[arg-type]
             reinit=study.reinit,  # type: ignore[arg-type]
+            iterations=study.iterations if self.sparsity else 1,
+            optimizer=study.optimizer,  # type: ignore[arg-type]
+            augment=study.augment,  # type: ignore[arg-type]
             legacy_defects=self.spoilt,
             noise=self.noise,
             seed=self.seed,

@@ -70,6 +70,7 @@ class SwitchStudy(TrainingStudy):
         rows: list[dict[str, Value]] = []
         panels: list[Panel] = []
         effects: dict[str, Interval | None] = {}
+        rivals: dict[str, Interval | None] = {}
         for noise, fraction in itertools.product(self.noise, self.fractions):
             series: list[Series] = []
             for arm, balanced in itertools.product(ARMS, self.balanced):
@@ -77,6 +78,8 @@ class SwitchStudy(TrainingStudy):
                 drawn = points(results, **where, rule=RANDOM)
                 usual = points(results, **where, rule=USUAL, balanced=balanced)
                 found = []
+                ranks = "within classes" if balanced else "of all samples"
+                place_of = f"{arm}, ranks {ranks}, {fraction:g} of the data, noise {noise:g}"
                 for place, rule in enumerate((*RULES, RANDOM)):
                     cell = where | {"rule": rule, "balanced": None if rule == RANDOM else balanced}
                     mine = points(results, **cell)
@@ -84,17 +87,17 @@ class SwitchStudy(TrainingStudy):
                     against = {name: None if name == rule else paired_difference(mine, o) for name, o in others.items()}
                     noisy = None if noise == 0 else average(results, "noise_ratio", **cell)
                     minus = {f"minus {name}": Effect(effect) for name, effect in against.items()}
+                    if rule not in (USUAL, RANDOM):
+                        rivals[f"{rule}, {place_of}"] = against[USUAL]
                     if rule != RANDOM or balanced == self.balanced[0]:
                         rows.append({**cell, "accuracy": mean_of(mine), "wrong labels kept": noisy, **minus})
                     if (interval := mean_of(mine)) is not None:
                         found.append((float(place), interval))
-                ranks = "within classes" if balanced else "of all samples"
-                effects[f"{arm}, ranks {ranks}, {fraction:g} of the data, noise {noise:g}"] = paired_difference(
-                    usual, drawn
-                )
+                effects[place_of] = paired_difference(usual, drawn)
                 series.append(series_of(f"{arm}, {ranks}", found, shift=0.1 * (len(series) - 1.5), line=False))
             title = f"{fraction:g} of the data, noise {noise:g}"
             panels.append(Panel(title, "", "test accuracy (%)", series, names=(*RULES, RANDOM)))
         table = Table(f"What EL2N keeps, {counted(self.seeds, 'seed')}, percentage points", rows)
         verdict = summed("The switch at half-way minus redrawn random samples", effects)
+        verdict += summed("Another rule minus the switch at half-way", rivals)
         return Findings([table], verdict, [Chart("figure", panels)])

@@ -21,6 +21,8 @@ from sartor.studies.trainings import Row, TrainingStudy, by_seed, mean_of, point
 
 RANDOM, DENSE = "redrawn", "dense"
 SAME = "the same minus redrawn at the same sparsity"
+PRUNED = "minus all weights"
+"""What a pruned network's coresets and losses are held against: the same selector's without pruning (Fig. 5a)."""
 
 
 @STUDIES.register("noise")
@@ -92,6 +94,8 @@ class NoiseStudy(TrainingStudy):
         rows: list[dict[str, Value]] = []
         chosen: dict[str, Interval | None] = {}
         learnt: dict[str, Interval | None] = {}
+        picky: dict[str, Interval | None] = {}
+        steady: dict[str, Interval | None] = {}
         for noise in self.noise:
             drawn = points(results, noise=noise, selector=RANDOM, sparsity=None)
             redrawn = {
@@ -107,6 +111,10 @@ class NoiseStudy(TrainingStudy):
                 selected = factors["selector"] not in (None, RANDOM)
                 beside = paired_difference(loss, redrawn[factors["sparsity"]]) if selected else None
                 mine = points(results, **where)
+                unpruned = {"noise": noise, "selector": factors["selector"], "sparsity": None}
+                pruned = factors["sparsity"] is not None
+                fewer = paired_difference(kept, by_seed(results, last_share, **unpruned)) if pruned and kept else None
+                nearer = paired_difference(gap, by_seed(results, last_gap, **unpruned)) if pruned else None
                 itself = (factors["selector"], factors["sparsity"]) == (RANDOM, None)
                 other = None if itself else paired_difference(mine, drawn)
                 rows.append(
@@ -115,7 +123,9 @@ class NoiseStudy(TrainingStudy):
                         "accuracy": mean_of(mine),
                         f"minus {RANDOM}": Effect(other),
                         "wrong labels kept, %": mean_of(kept),
+                        f"kept, {PRUNED}": Effect(fewer),
                         "test - validation loss": mean_of(gap),
+                        f"gap, {PRUNED}": Effect(nearer),
                         "loss of wrong - right labels": mean_of(loss),
                         "the same minus dense": Effect(less),
                         SAME: Effect(beside),
@@ -126,9 +136,13 @@ class NoiseStudy(TrainingStudy):
                     chosen[name] = mean_interval([value - 100 * noise for value in kept.values()])
                 if selected:
                     learnt[name] = beside
+                if selected and pruned:
+                    picky[name], steady[name] = fewer, nearer
         verdict = summed("Percent of wrong labels in the last coreset, minus that of all data (random's)", chosen)
         what = "Loss of wrong minus right labels (high: not learnt by heart), chosen minus redrawn at the same sparsity"
         verdict += summed(what, learnt)
+        verdict += summed("Percent of wrong labels in the last coreset of a pruned network, minus all weights", picky)
+        verdict += summed("Test minus validation loss of a pruned network, minus all weights", steady)
         table = Table(f"Wrong labels, {counted(self.seeds, 'seed')}", rows)
         return Findings([table], verdict, [Chart("figure", list(self.panels(results)))])
 

@@ -90,8 +90,8 @@ class PreservationStudy(TrainingStudy):
                     for name, other in others.items():
                         effect = None if name in (hold, way) else paired_difference(mine, other)
                         row[f"minus {name}"] = Effect(effect)
-                        held = hold.startswith("lambda")
-                        if effect is not None and held:
+                        told = hold.startswith("lambda") and (match, way) != ("cost", "SWaST")  # as at equal epochs
+                        if effect is not None and told:
                             effects[name][f"{way}, {hold}, {fraction:g} of the data, {match}, noise {noise:g}"] = effect
                     rows.append(row)
                     if (interval := mean_of(mine)) is not None:

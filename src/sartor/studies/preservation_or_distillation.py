@@ -72,8 +72,8 @@ class PreservationOrDistillationStudy(TrainingStudy):
     """Weights of the preservation loss, lambda."""
     shares: tuple[float, ...] = (0.3, 0.7)
     """Shares of the loss that are the teacher's; the labels have the rest."""
-    temperature: float = 4.0
-    """Temperature at which the teacher is listened to."""
+    temperature: float = 1.0
+    """Temperature at which the teacher is listened to; at 1 it is what preservation is."""
     teacher_share: float = 0.5
     """Share of the FLOPs that the dense teacher's training has at equal cost; at equal epochs it has all epochs."""
 
@@ -97,8 +97,10 @@ class PreservationOrDistillationStudy(TrainingStudy):
             where = {"samples": way.samples, "weight": way.weight, "fraction": fraction}
             target = self.forecaster()(self.student(Way(SWAST, self.weights[0]), fraction)).flops
             yield where | {"match": "epochs"}, self.arm(way, fraction, teacher_epochs=self.epochs)
-            paid = self.arm(way, fraction, teacher_steps=self.affordable(target), warmup=0)
-            found = self.at_cost(paid, target)
+            steps = self.affordable(target)
+            if way.samples == TAUGHT and steps < len(self.batches):
+                continue  # a teacher that has not seen the data once has nothing to teach
+            found = self.at_cost(self.arm(way, fraction, teacher_steps=steps, warmup=0), target)
             if abs(self.forecaster()(found).flops / target - 1) <= NEAR:
                 yield where | {"match": "cost"}, found
 
@@ -117,10 +119,14 @@ class PreservationOrDistillationStudy(TrainingStudy):
             return recipe
         return Taught.like(recipe, kd_weight=round(1 - way.weight, 9), temperature=self.temperature, **teacher)
 
+    @property
+    def batches(self) -> list[int]:
+        """The sizes of a dense teacher's mini-batches in an epoch."""
+        return even_sizes(training_size(load(self.data, self.place), self.base()), self.batch_size)
+
     def affordable(self, target: float) -> int:
         """Return the optimiser steps of a dense teacher that take its share of so many FLOPs; one at least."""
-        sizes = even_sizes(training_size(load(self.data, self.place), self.base()), self.batch_size)
-        each = training_flops(self.forecaster().flops, {}) * sum(sizes) / len(sizes)
+        each = training_flops(self.forecaster().flops, {}) * sum(self.batches) / len(self.batches)
         return max(1, round(self.teacher_share * target / each))
 
     def told(self, result: Result) -> dict[str, Any]:
@@ -155,9 +161,8 @@ class PreservationOrDistillationStudy(TrainingStudy):
             for sentence in summed(f"SWaST minus {samples}, each with its best weight on held-out samples", found)
         ]
         if absent:
-            verdict.append(
-                f"Left out at equal cost, for no length comes within {100 * NEAR:g} % of it: {'; '.join(absent)}."
-            )
+            reason = f"no length comes within {100 * NEAR:g} % of it, or a teacher would not see all data once"
+            verdict.append(f"Left out at equal cost, for {reason}: {'; '.join(absent)}.")
         runs = counted(self.seeds, "seed")
         tables = [
             Table(f"Preservation and distillation, {runs}, percentage points", rows),

@@ -20,7 +20,7 @@ from sartor.recipes.swast import SWaST
 from sartor.recipes.timetable import default_warmup
 from sartor.report.statistics import Interval, mean_interval
 from sartor.report.wording import seconds
-from sartor.studies.study import GridStudy
+from sartor.studies.study import GridStudy, Outcomes
 
 KEPT = ("test_accuracy", "flops", "seconds", "steps", "epoch_equivalents", "noise_ratio", "kept_weights", "parameters")
 """What a study keeps of a run's results."""
@@ -78,8 +78,24 @@ class RecipeStudy(GridStudy):
 
     def stages(self) -> Mapping[str, Sequence[Work]]:
         """Return the runs, and then those that read what these have left."""
-        first, then = ([c for c in self.cells() if self.waits(dict(c.factors)) == late] for late in (False, True))
+        late = [self.waits(dict(cell.factors)) or self.first(cell) != cell for cell in self.cells()]
+        first, then = ([c for c, is_late in zip(self.cells(), late) if is_late == which] for which in (False, True))
         return {"cells": first} | ({"cells that follow": then} if then else {})
+
+    def results(self, outcomes: Outcomes) -> list[Mapping[str, Any]]:
+        """Return what the cells came to, in their order."""
+        found = {work: row for name, works in self.stages().items() for work, row in zip(works, outcomes[name])}
+        return [found[cell] for cell in self.cells()]
+
+    def first(self, cell: Cell) -> Cell:
+        """Return the first cell with the same recipe and network: its run is that of all of them.
+
+        At equal cost, what sets the cost is what it is at equal epochs. Studies that make runs in a way of their own
+        have a run for each cell.
+        """
+        if type(self).made is not RecipeStudy.made:
+            return cell
+        return firsts_of(self)[cell.recipe, cell.model]
 
     def cells(self) -> list[Cell]:
         """List every recipe, at every noise level and seed."""
@@ -101,7 +117,8 @@ class RecipeStudy(GridStudy):
 
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
-        splits, cells, total = load(self.data, self.place), self.cells(), 0.0
+        splits, total = load(self.data, self.place), 0.0
+        cells = [cell for cell in self.cells() if self.first(cell) == cell]
         each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
         alike = self.seeds * len(self.noise)
         for cell in cells[::alike]:
@@ -123,6 +140,11 @@ class TrainingStudy(RecipeStudy):
     pruner: str = "rigl(every=10)"
     """What prunes."""
 
+    @property
+    def shared(self) -> Path:
+        """The folder of trainings that several runs have, such as teachers."""
+        return self.out / "shared"
+
     def base(self, **options: Any) -> SWaST:
         """Make SWaST with the study's common options, evaluated at its end only."""
         common = {name: getattr(self, name) for name in ("epochs", "every", "batch_size", "lr", "pruner")}
@@ -132,13 +154,15 @@ class TrainingStudy(RecipeStudy):
         """Return a recipe of the length that brings it nearest to `target` FLOPs.
 
         A longer one keeps its warm-up, a shorter one has that of its length, and the length is sought with it: a
-        warm-up that grew on the way would be a jump of the cost.
+        warm-up that grew on the way would be a jump of the cost. One that has this length already is returned as it is.
         """
         found = self.forecaster().matched(recipe, target)
         before, after = usual_warmup(recipe), usual_warmup(found)
         if before is None or after is None:
             return found
-        return self.forecaster().matched(recipe.with_options(warmup=min(before, after)), target)
+        assert isinstance(recipe, SWaST | Dense)
+        again = self.forecaster().matched(recipe.with_options(warmup=min(before, after)), target)
+        return recipe if again.with_options(warmup=recipe.warmup) == recipe and after == before else again
 
 
 @dataclass(frozen=True)
@@ -167,7 +191,8 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Its run folder."""
-        return self.study.out / f"noise-{self.recipe.noise:g}" / arm_folder(self.name) / f"seed-{self.recipe.seed}"
+        name = arm_folder(self.study.first(self).name)
+        return self.study.out / f"noise-{self.recipe.noise:g}" / name / f"seed-{self.recipe.seed}"
 
     def run(self) -> dict[str, Any]:
         """Train (or read it back) and return what varies and what came of it."""
@@ -191,6 +216,12 @@ def cells_of(study: RecipeStudy) -> tuple[Cell, ...]:
         for noise in study.noise
         for seed in range(study.seeds)
     )
+
+
+@functools.lru_cache(maxsize=2)
+def firsts_of(study: RecipeStudy) -> dict[tuple[Recipe, str], Cell]:
+    """Return the first cell of each recipe and network."""
+    return {(cell.recipe, cell.model): cell for cell in reversed(cells_of(study))}
 
 
 @functools.lru_cache(maxsize=8)
