@@ -16,6 +16,7 @@ from sartor.comparison import Work, run_jobs
 from sartor.errors import ConfigError, SartorError, Stopped
 from sartor.files import make_folder, write_atomic
 from sartor.registry import STUDIES
+from sartor.report.wording import counted
 from sartor.studies.study import Study
 from sartor.torchrun import refuse_company
 
@@ -32,13 +33,24 @@ def run(arguments: Sequence[str]) -> int:
     if study.dry_run:
         print(study.forecast())
         return 0
-    outcomes = {name: made(works, study.jobs, name) for name, works in study.stages().items()}
+    outcomes: dict[str, list[dict[str, Any]]] = {}
+    for name, works in study.stages().items():
+        outcomes[name] = made(works, study.jobs, name)
+        failed = sum(not outcome for outcome in outcomes[name])
+        if failed and not study.can_miss(outcomes):
+            raise SartorError(f"{failed} of {len(works)} {name} failed, see above; give the same command to try again.")
     make_folder(study.out)
     files = study.files(outcomes)
     for name, content in files.items():
         write_atomic(study.out / name, content)
     places = "\n".join(str(study.out / name) for name in files if name != "results.json")
     print(f"\n{files[PRINTED]!s}\n{places}")
+    failed = sum(not outcome for found in outcomes.values() for outcome in found)
+    if failed:
+        raise SartorError(
+            f"{counted(failed, 'run')} failed, see above; the tables are those of the others. Try them again by the "
+            "same command, or all with other options in another --out."
+        )
     return 0
 
 
@@ -54,13 +66,10 @@ def parse(name: str, arguments: Sequence[str]) -> Study:
 
 
 def made(works: Sequence[Work], jobs: int, what: str) -> list[dict[str, Any]]:
-    """Do all work, showing how far it is, and return what it came to, in order.
-
-    Raises: SartorError: where a piece failed, after all others were done.
-    """
+    """Do all work, showing how far it is, and return what it came to, in order; {} where it failed."""
     console, found = Console(), {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    started, failed = time.monotonic(), 0
+    started = time.monotonic()
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
         task = progress.add_task(what, total=len(works))
@@ -68,16 +77,13 @@ def made(works: Sequence[Work], jobs: int, what: str) -> list[dict[str, Any]]:
         for count, (work, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, Stopped):
                 raise Stopped(f"{outcome} {count - 1} of {len(works)} {what} were finished.")
-            failed += isinstance(outcome, SartorError)
             if not isinstance(outcome, SartorError):
                 found[work] = outcome
             clock = time.monotonic() - started
             line = f"[{count:>3}/{len(works)} {clock:4.0f} s] {work.title}: {told(outcome)}"
             progress.print(line, markup=False, soft_wrap=True)
             progress.advance(task)
-    if failed:
-        raise SartorError(f"{failed} of {len(works)} {what} failed, see above; give the same command to try again.")
-    return [found[work] for work in works]
+    return [found.get(work, {}) for work in works]
 
 
 def told(outcome: dict[str, Any] | SartorError) -> str:

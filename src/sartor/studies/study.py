@@ -15,7 +15,7 @@ from sartor.files import to_json
 from sartor.studies.findings import Findings
 
 Outcomes = Mapping[str, Sequence[Mapping[str, Any]]]
-"""What each stage of a study came to, in the order of its work."""
+"""What each stage of a study came to, in the order of its work; nothing, {}, for what failed."""
 Files = Mapping[str, str | bytes]
 """What a study leaves in its folder, by file name."""
 
@@ -48,6 +48,10 @@ class Study(ABC):
     def forecast(self) -> str:
         """Say how much work there is and about how long it takes."""
 
+    def can_miss(self, outcomes: Outcomes) -> bool:
+        """Tell whether something can be said without the work that failed."""
+        return False
+
     @abstractmethod
     def files(self, outcomes: Outcomes) -> Files:
         """Return what the study leaves in its folder, table.md among it."""
@@ -71,12 +75,17 @@ class GridStudy(Study):
 
     def results(self, outcomes: Outcomes) -> list[Mapping[str, Any]]:
         """Return what the cells came to, one stage after the other."""
-        return [result for stage in outcomes.values() for result in stage]
+        return [result for stage in outcomes.values() for result in stage if result]
 
     def files(self, outcomes: Outcomes) -> Files:
         """Return results.json, results.csv, table.md and the figures as svg, png and csv."""
         results = self.results(outcomes)
         found = self.tables(results)
+        pairs = (zip(works, outcomes[name], strict=True) for name, works in self.stages().items())
+        lost = [work.title for works in pairs for work, row in works if not row]
+        if lost:
+            sentence = f"Failed, and in no number above: {'; '.join(lost)}."
+            found = dataclasses.replace(found, verdict=[*found.verdict, sentence])
         options = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(self).items()}
         kept = {"format": 1, "options": options, "cells": results}
         return {"results.json": to_json(kept)} | dict(found.files())

@@ -83,9 +83,24 @@ class RecipeStudy(GridStudy):
         return {"cells": first} | ({"cells that follow": then} if then else {})
 
     def results(self, outcomes: Outcomes) -> list[Mapping[str, Any]]:
-        """Return what the cells came to, in their order."""
-        found = {work: row for name, works in self.stages().items() for work, row in zip(works, outcomes[name])}
-        return [found[cell] for cell in self.cells()]
+        """Return what the cells came to, in their order, without those that failed."""
+        found = self.by_work(outcomes)
+        return [found[cell] for cell in self.cells() if found[cell]]
+
+    def by_work(self, outcomes: Outcomes) -> dict[Work, Mapping[str, Any]]:
+        """Return what each piece of work came to, of the stages that are done."""
+        stages = ((works, outcomes[name]) for name, works in self.stages().items() if name in outcomes)
+        return {work: row for works, rows in stages for work, row in zip(works, rows, strict=True)}
+
+    def can_miss(self, outcomes: Outcomes) -> bool:
+        """Runs of single seeds may fail, such as trainings that diverge, if each setting has another one.
+
+        Nothing is told where runs are made from others.
+        """
+        found = self.by_work(outcomes)
+        there = {(cell.factors, cell.recipe.noise) for cell in self.cells() if found.get(cell)}
+        lost = {(cell.factors, cell.recipe.noise) for cell in self.cells() if cell in found and not found[cell]}
+        return type(self).made is RecipeStudy.made and lost <= there
 
     def first(self, cell: Cell) -> Cell:
         """Return the first cell with the same recipe and network: its run is that of all of them.
