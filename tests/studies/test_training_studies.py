@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from sartor.cli.main import main
 from sartor.cli.study import parse
-from sartor.errors import ConfigError, TrainingError
+from sartor.errors import ConfigError
 from sartor.recipes.arms import make_arm
 from sartor.recipes.swast import SWaST
 from sartor.registry import MODELS, STUDIES
@@ -22,7 +21,7 @@ from sartor.studies.cross import FILLS, SELECTS, SOURCES, CrossStudy
 from sartor.studies.noise import SAME, NoiseStudy, curve
 from sartor.studies.preservation_or_distillation import Grid, PreservationOrDistillationStudy, Way
 from sartor.studies.synergy import Square
-from sartor.studies.trainings import Cell, TrainingStudy, average, points
+from sartor.studies.trainings import TrainingStudy, average, points
 
 TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--seeds", "2", "--epochs", "4")
 TINY += ("--batch-size", "40", "--noise", "0.25")
@@ -476,33 +475,3 @@ def test_networks_that_are_cut_or_filled(tmp_path: Path) -> None:
         assert (filled.classifier.weight == 7).all()
     with pytest.raises(ConfigError, match="Did you mean 'zeros'"):
         build_model(form.format("zeroes"), **given)
-
-
-def test_a_run_that_fails_takes_the_tables_of_the_others_with_it_only_where_it_must(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A training that diverges for one seed is told of; a setting that has no run at all leaves nothing to tell."""
-    monkeypatch.chdir(tmp_path)
-    words = ["study", "timing", *TINY, *OWN["timing"], "--out", "a"]
-    failing = {"seed-1"}
-    original = Cell.fit
-
-    def fit(self: Cell, *given: object, **options: object) -> object:
-        if "skip-epochs" in str(self.folder) and self.folder.name in failing:
-            raise TrainingError("the loss is not finite; lower --lr.")
-        return original(self, *given, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Cell, "fit", fit)
-    assert main(words) == 2
-    said = capsys.readouterr()
-    assert "1 run failed, see above; the tables are those of the others" in said.err
-    table = Path("a/table.md").read_text()
-    assert "Failed, and in no number above: coreset-only 2 skip epochs, noise 0.25, seed 1." in table
-    assert "| skip |" in table
-    Path("a/table.md").unlink()
-    failing.add("seed-0")
-    for folder in Path("a/noise-0.25").glob("*skip-epochs/seed-0"):
-        shutil.rmtree(folder)
-    assert main(words) == 2
-    assert "2 of 8 cells failed" in capsys.readouterr().err
-    assert not Path("a/table.md").exists()
