@@ -60,7 +60,7 @@ def test_a_tiny_grid(
     assert {path.name for path in (tmp_path / "a").iterdir() if path.is_file()} == FILES
     study, kept = made(name), json.loads((tmp_path / "a/results.json").read_text())["cells"]
     cells = study.cells()
-    firsts = {study.first(cell) for cell in cells}
+    firsts = {cell.first for cell in cells}
     assert len({cell.folder for cell in cells}) == len(firsts), "each distinct run has a folder of its own"
     for cell, row in zip(cells, kept, strict=True):
         assert row["flops"] == pytest.approx(study.forecaster()(cell.recipe).flops), cell.name

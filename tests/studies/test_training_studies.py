@@ -61,7 +61,7 @@ def test_a_tiny_grid(
     assert isinstance(study, TrainingStudy)
     cells = study.cells()
     assert len(kept["cells"]) == len(cells)
-    firsts = {study.first(cell) for cell in cells}
+    firsts = {cell.first for cell in cells}
     assert len({cell.folder for cell in cells}) == len(firsts), "each distinct run has a folder of its own"
     assert all((tmp_path / cell.folder / "results.json").exists() for cell in cells)
     table = (tmp_path / "a/table.md").read_text()
@@ -252,7 +252,7 @@ def test_what_is_equal_at_both_matches_is_run_once(tmp_path: Path) -> None:
     own, paid = (cells["SWaST", "none", 0.5, match] for match in ("epochs", "cost"))
     assert own.recipe == paid.recipe
     assert own.folder == paid.folder
-    assert study.first(paid) == own
+    assert paid.first == own
     stages = study.stages()
     assert own in stages["cells"]
     assert paid in stages["cells that follow"]
@@ -266,7 +266,7 @@ def test_runs_that_others_are_made_from_are_not_taken_for_each_other(tmp_path: P
     for name in ("double-loss", "cross"):
         study = parse(name, [*TINY, *OWN[name], "--out", str(tmp_path)])
         assert isinstance(study, TrainingStudy)
-        assert all(study.first(cell) == cell for cell in study.cells())
+        assert all(cell.first == cell for cell in study.cells())
 
 
 def test_an_average_that_teaches_weighs_what_stored_states_weigh() -> None:
@@ -283,6 +283,23 @@ def test_targets_from_scratch_have_a_rate_of_their_own() -> None:
     assert rates["fused, labels alone"] == rates["fused, distillation"] == 0.01
     assert rates["from scratch, labels alone"] == rates["from scratch, distillation"] == 0.05
     assert rates["from scratch, preservation 0.1"] == pytest.approx(0.055)
+
+
+def test_the_temperature_is_that_of_the_distillation() -> None:
+    study = parse("cross", [*TINY, *OWN["cross"], "--temperature", "3"])
+    assert isinstance(study, CrossStudy)
+    found = {factors["arm"]: recipe.temperature for factors, recipe in study.recipes() if getattr(recipe, "kd", False)}
+    assert {arm: t for arm, t in found.items() if "distillation" in arm} == {
+        "fused, distillation": 3.0,
+        "from scratch, distillation": 3.0,
+    }
+    assert {t for arm, t in found.items() if "preservation" in arm} == {1.0}
+
+
+def test_the_targets_of_an_alignment_listen_at_the_temperature_given() -> None:
+    study = parse("alignment", ["--temperature", "3"])
+    assert isinstance(study, TrainingStudy)
+    assert {recipe.temperature for _, recipe in study.recipes()} == {3.0}  # type: ignore[attr-defined]
 
 
 def test_a_teacher_that_would_not_see_the_data_once_is_left_out() -> None:

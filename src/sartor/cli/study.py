@@ -34,18 +34,19 @@ def run(arguments: Sequence[str]) -> int:
         print(study.forecast())
         return 0
     outcomes: dict[str, list[dict[str, Any]]] = {}
+    failed = 0
     for name, works in study.stages().items():
         outcomes[name] = made(works, study.jobs, name)
-        failed = sum(not outcome for outcome in outcomes[name])
-        if failed and not study.can_miss(outcomes):
-            raise SartorError(f"{failed} of {len(works)} {name} failed, see above; give the same command to try again.")
+        lost = outcomes[name].count({})
+        if lost and not study.can_miss(outcomes):
+            raise SartorError(f"{lost} of {len(works)} {name} failed, see above; give the same command to try again.")
+        failed += lost
     make_folder(study.out)
     files = study.files(outcomes)
     for name, content in files.items():
         write_atomic(study.out / name, content)
     places = "\n".join(str(study.out / name) for name in files if name != "results.json")
     print(f"\n{files[PRINTED]!s}\n{places}")
-    failed = sum(not outcome for found in outcomes.values() for outcome in found)
     if failed:
         raise SartorError(
             f"{counted(failed, 'run')} failed, see above; the tables are those of the others. Try them again by the "

@@ -219,9 +219,7 @@ class _Moments:
             if len(known := numbers[fine]):
                 self._merge(known[None], self.count.new_tensor([len(known)]), slice(line, line + 1))
 
-    def _merge(
-        self, table: Float64[Tensor, "lines values"], count: Float64[Tensor, "lines"], at: slice = slice(None)
-    ) -> None:
+    def _merge(self, table: Float64[Tensor, "l values"], count: Float64[Tensor, "l"], at: slice = slice(None)) -> None:
         mean = table.mean(1)
         square = (table - mean[:, None]).square_().sum(1)
         total, apart = self.count[at] + count, mean - self.mean[at]

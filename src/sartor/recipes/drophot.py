@@ -158,7 +158,7 @@ class DropHot(DropHotOptions):
         options = {**self.of_role("train", self.trained), "sampler": self.selector, "k": self.subset_size(len(pool))}
         training = Sampled.like(self, **options)
         stage = Stage("train", training, self.dense(setting), setting.data, before=Drawing(training, pool))
-        return self.carried_out(stages, stage, tracked=False)
+        return stages.carry_out(stage)
 
     def mode(self, tracked: bool) -> dict[str, Any]:
         """Tell the mode of a training, where it is not the usual one."""

@@ -9,9 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
-from sartor.comparison import Forecaster, load, model_for, stopped
+from sartor.comparison import Forecaster, fit_fresh, load, model_for
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import to_json
 from sartor.recipes.defects import DEFECTS, read_defects
@@ -146,11 +144,6 @@ class DropHotStudy(Study):
             files["scores-table.csv"] = rows_as_csv([table])
         return files | {"results.csv": as_csv(lines), "table.md": text} | dict(chart_files(charts))
 
-    @property
-    def shared(self) -> Path:
-        """The folder of trainings that several runs have."""
-        return self.out / "shared"
-
     def scores(self) -> list[Scores]:
         """Read what the trainings that score found, each once."""
         firsts = {cell.scoring: cell for cell in reversed(self.cells()) if cell.scoring is not None}
@@ -257,21 +250,11 @@ class Cell:
 
     def run(self) -> dict[str, Any]:
         """Make the run (or read it back) and return accuracies, costs, curves, scores."""
-        torch.set_num_threads(1)
-        study = self.study
-        splits = load(study.data, None if study.root is None else str(study.root))
-        results = self.recipe.fit(
-            model_for(splits, study.model, self.seed),
-            splits.train,
-            splits.test,
-            out=self.folder,
-            device=study.device,
-            augment=splits.augment,
-            stopping=stopped,
-            shared=study.shared,
-            labels={"data": study.data, "model": study.model, "arm": self.arm},
-        ).results
+        study, labels = self.study, {"data": self.study.data, "model": self.study.model, "arm": self.arm}
+        place = None if study.root is None else str(study.root)
+        given: dict[str, Any] = {"device": study.device, "labels": labels, "shared": study.shared}
+        results = fit_fresh(self.recipe, study.data, place, study.model, self.folder, **given).results
         told = ("test_accuracy", "trained_accuracy", "pruned_accuracy", "flops", "seconds", "curves", "scores")
-        place = {"arm": self.arm, "fraction": self.fraction, "sparsity": self.sparsity}
-        place |= {"defects": self.defects, "noise": self.noise, "seed": self.seed}
-        return place | {name: results[name] for name in told}
+        where = {"arm": self.arm, "fraction": self.fraction, "sparsity": self.sparsity}
+        where |= {"defects": self.defects, "noise": self.noise, "seed": self.seed}
+        return where | {name: results[name] for name in told}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sartor.comparison import Forecaster
@@ -42,11 +41,6 @@ class LabelStudy(RecipeStudy):
     """Share of channels that the selector lacks, p."""
     temperature: float = 4.0
     """Temperature at which targets listen to their selectors."""
-
-    @property
-    def shared(self) -> Path:
-        """The folder of trainings that several runs have."""
-        return self.out / "shared"
 
     @property
     def shared_options(self) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class Study(ABC):
         """Raise ConfigError for what no study can be made of."""
         check_range("jobs", self.jobs, 1, float("inf"), high_open=True)
 
+    @property
+    def shared(self) -> Path:
+        """The folder of trainings that several runs have."""
+        return self.out / "shared"
+
     @abstractmethod
     def stages(self) -> Mapping[str, Sequence[Work]]:
         """Return the work by what it is called; a stage begins when those before it are done."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class RecipeStudy(GridStudy):
 
     def stages(self) -> Mapping[str, Sequence[Work]]:
         """Return the runs, and then those that read what these have left."""
-        late = [self.waits(dict(cell.factors)) or self.first(cell) != cell for cell in self.cells()]
+        late = [self.waits(dict(cell.factors)) or cell.first != cell for cell in self.cells()]
         first, then = ([c for c, is_late in zip(self.cells(), late) if is_late == which] for which in (False, True))
         return {"cells": first} | ({"cells that follow": then} if then else {})
 
@@ -100,17 +101,12 @@ class RecipeStudy(GridStudy):
         found = self.by_work(outcomes)
         there = {(cell.factors, cell.recipe.noise) for cell in self.cells() if found.get(cell)}
         lost = {(cell.factors, cell.recipe.noise) for cell in self.cells() if cell in found and not found[cell]}
-        return type(self).made is RecipeStudy.made and lost <= there
+        return self.makes_as_told and lost <= there
 
-    def first(self, cell: Cell) -> Cell:
-        """Return the first cell with the same recipe and network: its run is that of all of them.
-
-        At equal cost, what sets the cost is what it is at equal epochs. Studies that make runs in a way of their own
-        have a run for each cell.
-        """
-        if type(self).made is not RecipeStudy.made:
-            return cell
-        return firsts_of(self)[cell.recipe, cell.model]
+    @property
+    def makes_as_told(self) -> bool:
+        """Whether a cell's recipe and network are all that decides its run: no run is made from others."""
+        return type(self).made is RecipeStudy.made
 
     def cells(self) -> list[Cell]:
         """List every recipe, at every noise level and seed."""
@@ -121,11 +117,6 @@ class RecipeStudy(GridStudy):
         return forecaster_of(self.data, self.place, model or self.model)
 
     @property
-    def shared(self) -> Path | None:
-        """The folder of trainings that several runs share; None where each keeps its own."""
-        return None
-
-    @property
     def place(self) -> str | None:
         """The folder of the data as text."""
         return None if self.root is None else str(self.root)
@@ -133,7 +124,7 @@ class RecipeStudy(GridStudy):
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
         splits, total = load(self.data, self.place), 0.0
-        cells = [cell for cell in self.cells() if self.first(cell) == cell]
+        cells = [cell for cell in self.cells() if cell.first == cell]
         each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
         alike = self.seeds * len(self.noise)
         for cell in cells[::alike]:
@@ -154,11 +145,6 @@ class TrainingStudy(RecipeStudy):
     """Epochs between two selections, R."""
     pruner: str = "rigl(every=10)"
     """What prunes."""
-
-    @property
-    def shared(self) -> Path:
-        """The folder of trainings that several runs have, such as teachers."""
-        return self.out / "shared"
 
     def base(self, **options: Any) -> SWaST:
         """Make SWaST with the study's common options, evaluated at its end only."""
@@ -187,6 +173,13 @@ class Cell:
     study: RecipeStudy
     factors: tuple[tuple[str, Any], ...]
     recipe: Recipe
+    same_as: Cell | None = None
+    """An earlier cell whose run is this one's too: at equal cost, what sets the cost is what it is at equal epochs."""
+
+    @property
+    def first(self) -> Cell:
+        """The cell whose run it has: itself, or that earlier one."""
+        return self.same_as or self
 
     @property
     def name(self) -> str:
@@ -206,7 +199,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Its run folder."""
-        name = arm_folder(self.study.first(self).name)
+        name = arm_folder(self.first.name)
         return self.study.out / f"noise-{self.recipe.noise:g}" / name / f"seed-{self.recipe.seed}"
 
     def run(self) -> dict[str, Any]:
@@ -225,18 +218,14 @@ class Cell:
 @functools.lru_cache(maxsize=2)
 def cells_of(study: RecipeStudy) -> tuple[Cell, ...]:
     """List a study's trainings, once: those at equal cost are forecast at many lengths."""
-    return tuple(
-        Cell(study, tuple(factors.items()), recipe.with_options(noise=noise, seed=seed))
-        for factors, recipe in study.recipes()
-        for noise in study.noise
-        for seed in range(study.seeds)
-    )
-
-
-@functools.lru_cache(maxsize=2)
-def firsts_of(study: RecipeStudy) -> dict[tuple[Recipe, str], Cell]:
-    """Return the first cell of each recipe and network."""
-    return {(cell.recipe, cell.model): cell for cell in reversed(cells_of(study))}
+    firsts: dict[tuple[Recipe, str], Cell] = {}
+    found = []
+    for factors, recipe in study.recipes():
+        for noise, seed in itertools.product(study.noise, range(study.seeds)):
+            cell = Cell(study, tuple(factors.items()), recipe.with_options(noise=noise, seed=seed))
+            first = firsts.setdefault((cell.recipe, cell.model), cell) if study.makes_as_told else cell
+            found.append(cell if first is cell else replace(cell, same_as=first))
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ class Labels:
     def __init__(self) -> None:
         self._parent = numpy.arange(2)
 
-    def fresh(self, count: int) -> Int64[Tensor, "count"]:
+    def fresh(self, count: int) -> Int64[Tensor, "n"]:
         """Return new labels, each a set of its own."""
         first = len(self._parent)
         self._parent = numpy.concatenate([self._parent, numpy.arange(first, first + count)])
