@@ -13,6 +13,8 @@ import torch
 from sartor.cli.main import main
 from sartor.data.formats import digits
 from sartor.models.build import build_model
+from sartor.recipes import fusing
+from sartor.recipes.channel_scores import channel_scores
 from sartor.registry import SELECTORS, parse
 from sartor.seen import Scan
 from sartor.studies.agreement import agreement, overlap, ranking
@@ -84,7 +86,7 @@ def test_options_are_written_as_they_are_read() -> None:
 
 def test_pruned_networks_are_cut_out_of_the_dense_one_and_the_measure_is_another(tmp_path: Path) -> None:
     study = ProxyRankingStudy(out=tmp_path, model="cnn(width=4)", sparsities=(0.5,))
-    networks = Labelled(study, 0.1, 3).networks(digits())
+    networks = Labelled(study, 0.1, 3).networks(digits(), digits().train)
     assert list(networks) == [DENSE, MEASURE, pruned(0.5), "cnn(width=2)"]
     whole, other, part = ({row.tobytes() for row in networks[name].conv1.weight.detach().numpy()} for name in
                           (DENSE, MEASURE, pruned(0.5)))  # fmt: skip
@@ -149,6 +151,37 @@ def test_what_is_said_is_paired_by_seed() -> None:
     assert [(row["network"], row["minus"]) for row in equal.rows] == [(pruned(0.5), "small")]
     assert "rank correlation of a pruned network minus that of the noise floor: of 1 comparison, 0 above" in found.text
     assert MEASURE not in {row["network"] for row in found.tables[0].rows}
+
+
+def test_pruned_networks_by_other_criteria_stand_beside_those_by_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["study", "proxy-ranking", *TINY, "--criteria", "random", "l2", "snip", "--acquisitions", "margin"]
+    read: set[str] = set()
+
+    def watched(importance: str, model: Any, pool: Any, **given: Any) -> Any:
+        read.update(pool.ids[row] for row in pool.rows.tolist())
+        return channel_scores(importance, model, pool, **given)
+
+    monkeypatch.setattr(fusing, "channel_scores", watched)
+    assert main([*words, "--out", "a"]) == 0, capsys.readouterr().err
+    known = [json.loads(path.read_text())["ids"] for path in Path("a").glob("labels-*/dense/seed-*/subsets/*.json")]
+    assert read == {one for ids in known for one in ids}, "labels that are known, no others"
+    rows = json.loads(Path("a/results.json").read_text())["cells"][0]["networks"]
+    sizes = {row["network"]: row["parameters"] for row in rows}
+    made = [pruned(0.5, "random"), pruned(0.5), pruned(0.5, "snip")]
+    assert len({sizes[name] for name in made}) == 1, "equal widths"
+    table = Path("a/table.md").read_text()
+    part = table[table.index("Minus channels pruned by random") :]
+    assert "| pruned 0.5 by snip | pruned 0.5 by random |" in part
+    assert "| pruned 0.5 | pruned 0.5 by random |" in part
+    assert "minus that of one pruned by random" in table
+
+
+def test_a_criterion_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "proxy-ranking", "--criteria", "snipp"]) == 2
+    assert "criteria is 'snipp'; it must be one of" in capsys.readouterr().err
 
 
 def test_without_a_proxy_that_is_said() -> None:

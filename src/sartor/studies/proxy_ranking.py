@@ -1,4 +1,4 @@
-"""Does a pruned network rank samples as the dense one would? Beside it: another dense draw, a small one of its own."""
+"""Does a pruned network rank samples as the dense one would, and by which criterion? Beside it: another dense draw."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from torch import nn
 
 from sartor.comparison import load, model_for, stopped
 from sartor.data.formats import Splits
-from sartor.errors import ConfigError, check_range
+from sartor.data.pool import Pool
+from sartor.errors import ConfigError, check_choice, check_range
 from sartor.randomness import derive, generator
 from sartor.recipes.dense import Dense
 from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
-from sartor.recipes.fusing import cut
+from sartor.recipes.fusing import IMPORTANCES, cut
 from sartor.recipes.outcome import Result
 from sartor.registry import MODELS, SELECTORS, STUDIES, parse
 from sartor.report.wording import seconds
 from sartor.scanning import scan
 from sartor.studies.agreement import Ranking, agreement, ranking
 from sartor.studies.findings import Findings
-from sartor.studies.proxy_tables import DENSE, MEASURE, alike, findings, pruned
+from sartor.studies.proxy_tables import DENSE, MEASURE, PLAIN, alike, findings, pruned
 from sartor.studies.study import GridStudy
 
 SUPPLIED = frozenset({"logits", "features", "labelled"})
@@ -56,6 +57,9 @@ class ProxyRankingStudy(GridStudy):
     that have about as many parameters as a pruned one."""
     sparsities: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
     """Shares of channels that pruned networks lack."""
+    criteria: tuple[str, ...] = (PLAIN,)
+    """What their channels are pruned by before training, within each layer; the first is the one that others stand
+    beside. Those that read samples read labelled ones."""
     labels: tuple[float, ...] = (0.1, 0.3)
     """Shares of the training data that have labels, drawn at random; all others are ranked."""
     acquisitions: tuple[str, ...] = ("least-confidence", "entropy", "margin")
@@ -78,9 +82,11 @@ class ProxyRankingStudy(GridStudy):
         for option in ("sparsities", "labels", "tops"):
             for value in getattr(self, option):
                 check_range(option, value, 0, 1, low_open=True, high_open=True)
-        for option in ("sparsities", "labels", "tops", "acquisitions"):
+        for option in ("sparsities", "criteria", "labels", "tops", "acquisitions"):
             if not getattr(self, option):
                 raise ConfigError(f"{option} is empty; name at least one.")
+        for criterion in self.criteria:
+            check_choice("criteria", criterion, IMPORTANCES)
         for spec in self.acquisitions:
             lacking = sorted(SELECTORS.build(spec).needs - SUPPLIED)
             if lacking:
@@ -107,7 +113,7 @@ class ProxyRankingStudy(GridStudy):
     def forecast(self) -> str:
         """Say how many trainings there are and about how long they take; a few batches are timed."""
         splits, recipe = load(self.data, self.place), self.recipe(self.labels[0], 0)
-        networks = self.cells()[0].networks(splits)
+        networks = self.cells()[0].networks(splits, splits.train)
         each = sum(seconds_per_sample(recipe, network, splits.train) for network in networks.values())
         passed = sum(self.labels) * len(splits.train) * self.epochs * self.seeds
         shown = seconds(each * passed / self.jobs)
@@ -116,7 +122,7 @@ class ProxyRankingStudy(GridStudy):
 
     def tables(self, results: Sequence[Mapping[str, Any]]) -> Findings:
         """Tell correlations and overlaps, their distance to the noise floor and to proxies, and what follows."""
-        return findings(results, self.acquisitions, self.tops)
+        return findings(results, self.acquisitions, self.tops, self.criteria)
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,9 @@ class Labelled:
         """Train every network (or read it back), rank with it, and return how alike the rankings are."""
         torch.set_num_threads(1)
         splits, study = load(self.study.data, self.study.place), self.study
-        results = {name: self.trained(name, one, splits) for name, one in self.networks(splits).items()}
+        first = self.trained(DENSE, model_for(splits, study.model, self.seed), splits)
+        networks = self.networks(splits, splits.train.only(first.subset.rows))
+        results = {DENSE: first} | {n: self.trained(n, one, splits) for n, one in networks.items() if n != DENSE}
         ranked = {name: self.rankings(result, splits) for name, result in results.items()}
         rows = []
         for name, result in results.items():
@@ -146,16 +154,16 @@ class Labelled:
             rows.append(row)
         return {"labels": self.labels, "seed": self.seed, "networks": rows}
 
-    def networks(self, splits: Splits) -> dict[str, nn.Module]:
-        """Make all networks as they begin; the pruned ones are cut out of the dense one."""
+    def networks(self, splits: Splits, labelled: Pool) -> dict[str, nn.Module]:
+        """Make all networks as they begin; the pruned ones are cut out of the dense one, by what has labels."""
         study, seed = self.study, self.seed
         dense = model_for(splits, study.model, seed)
         found = {DENSE: dense, MEASURE: model_for(splits, study.model, derive(seed, MEASURE))}
-        for p in study.sparsities:
+        for p, criterion in itertools.product(study.sparsities, study.criteria):
             source = generator(seed, "channels")
-            made = cut(dense, splits.train, p, importance="l2", scope="local", generator=source)
-            found[pruned(p)] = made.small
-        sizes = [size(found[pruned(p)]) for p in study.sparsities]
+            made = cut(dense, labelled, p, importance=criterion, scope="local", generator=source)
+            found[pruned(p, criterion)] = made.small
+        sizes = [size(found[pruned(p, study.criteria[0])]) for p in study.sparsities]
         proxies = study.proxies or of_such_sizes(splits, study.model, sizes)
         return found | {proxy: model_for(splits, proxy, seed) for proxy in proxies}
 

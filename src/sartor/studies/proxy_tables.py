@@ -17,14 +17,16 @@ from sartor.studies.trainings import mean_of
 DENSE, MEASURE = "dense", "another dense draw"
 """The network out of which others are cut, and the one whose ranking all are held against."""
 RANKS = {"spearman": "Spearman's rho", "kendall": "Kendall's tau"}
+PLAIN = "l2"
+"""The criterion that a pruned network's name leaves out."""
 ALIKE = 1.25
 """Parameters of two networks of about equal size differ by this factor at most."""
 Row = Mapping[str, Any]
 
 
-def pruned(sparsity: float) -> str:
+def pruned(sparsity: float, criterion: str = PLAIN) -> str:
     """Name a pruned network."""
-    return f"pruned {sparsity:g}"
+    return f"pruned {sparsity:g}" + ("" if criterion == PLAIN else f" by {criterion}")
 
 
 def alike(one: float, other: float) -> bool:
@@ -112,7 +114,18 @@ def scaled(name: str, values: Mapping[int, float]) -> dict[int, float]:
     return {seed: value if is_rank(name) else 100 * value for seed, value in values.items()}
 
 
-def findings(results: Sequence[Row], acquisitions: Sequence[str], tops: Sequence[float]) -> Findings:
+def by_criterion(network: str, criterion: str) -> str:
+    """Name the pruned network of the same sparsity that another criterion leaves.
+
+    >>> by_criterion("pruned 0.5 by snip", "l2"), by_criterion("pruned 0.5", "random")
+    ('pruned 0.5', 'pruned 0.5 by random')
+    """
+    return pruned(float(network.split()[1]), criterion)
+
+
+def findings(
+    results: Sequence[Row], acquisitions: Sequence[str], tops: Sequence[float], criteria: Sequence[str] = (PLAIN,)
+) -> Findings:
     """Tell what was found in tables of values and of differences, a verdict and a figure."""
     shares = [Share.of(results, labels) for labels in sorted({result["labels"] for result in results})]
     measures = RANKS | {overlap(top): f"{overlap(top)}, %" for top in tops}
@@ -121,34 +134,37 @@ def findings(results: Sequence[Row], acquisitions: Sequence[str], tops: Sequence
     floor = [(share, name, DENSE, spec) for share, name, spec in places if name != DENSE]
     equals = [(share, name, share.equal(name), spec) for share, name, spec in places if is_pruned(name)]
     pairs = [(share, name, other, spec) for share, name, other, spec in equals if other is not None]
+    cuts = [(share, name, by_criterion(name, criteria[0]), spec) for share, name, spec in places if is_pruned(name)]
+    cuts = [(share, name, other, spec) for share, name, other, spec in cuts if name != other]
     by_chance = listed([f"{100 * top:g} %" for top in tops])
-    tables = [
-        Table(
-            f"Agreement with another dense draw, {runs}; overlaps by chance are {by_chance}",
-            [share.row(name, spec, measures) for share, name, spec in places],
-        ),
-        Table(
-            f"Minus the noise floor, {runs}",
-            [share.against(one, two, spec, measures) for share, one, two, spec in floor],
-        ),
-        Table(
-            f"Minus a proxy of about equal size, {runs}",
-            [share.against(one, two, spec, measures) for share, one, two, spec in pairs],
-        ),
-    ]
+    compared = {
+        "Minus the noise floor": floor,
+        "Minus a proxy of about equal size": pairs,
+        f"Minus channels pruned by {criteria[0]}": cuts,
+    }
+    title = f"Agreement with another dense draw, {runs}; overlaps by chance are {by_chance}"
+    tables = [Table(title, [share.row(name, spec, measures) for share, name, spec in places])]
+    for title, there in compared.items():
+        rows = [share.against(one, two, spec, measures) for share, one, two, spec in there]
+        tables += [Table(f"{title}, {runs}", rows)] if rows else []
     chart = Chart("figure", list(panels(shares, acquisitions, tops)))
-    return Findings(tables, verdict(floor, pairs, acquisitions, tops), [chart])
+    sides = {
+        "the noise floor": [pair for pair in floor if is_pruned(pair[1])],
+        "a proxy of equal size": pairs,
+        f"one pruned by {criteria[0]}": cuts,
+    }
+    return Findings(tables, verdict(sides, acquisitions, tops), [chart])
 
 
 Pairs = Sequence[tuple[Share, str, str, str]]
 """Where two networks are compared: share of labels, network, the other one, acquisition."""
 
 
-def verdict(floor: Pairs, pairs: Pairs, acquisitions: Sequence[str], tops: Sequence[float]) -> list[str]:
-    """Say how pruned networks stand to the noise floor and to proxies, acquisition by acquisition."""
-    sentences = [] if pairs else ["No small network of about equal size stands beside a pruned one; give --proxies."]
-    sides = (("the noise floor", [pair for pair in floor if is_pruned(pair[1])]), ("a proxy of equal size", pairs))
-    for spec, (what, places) in itertools.product(acquisitions, sides):
+def verdict(sides: Mapping[str, Pairs], acquisitions: Sequence[str], tops: Sequence[float]) -> list[str]:
+    """Say how pruned networks stand to what is beside them, acquisition by acquisition."""
+    alone = not sides["a proxy of equal size"]
+    sentences = ["No small network of about equal size stands beside a pruned one; give --proxies."] if alone else []
+    for spec, (what, places) in itertools.product(acquisitions, sides.items()):
         here = [(share, name, other) for share, name, other, acquisition in places if acquisition == spec]
         for title, names in (("rank correlation", ["spearman"]), ("overlap", [overlap(top) for top in tops])):
             effects = [share.minus(one, two, spec, name) for share, one, two in here for name in names]
