@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sartor.losses import correct, distillation, state_preservation, weighted_mean
+from sartor.losses import correct, distillation, preserved, state_preservation, weighted_mean
 
 
 def test_weighted_mean_by_hand() -> None:
@@ -71,3 +71,20 @@ def test_distillation_by_hand() -> None:
     assert found[0].item() == pytest.approx(0.3 * 5 + 0.7 * 16 * apart, rel=1e-5)
     assert found[1].item() == pytest.approx(0.3 * 7, rel=1e-6)
     assert torch.equal(distillation(losses, logits, taught, weight=1.0, temperature=2.0), losses)
+
+
+def test_whose_states_are_held() -> None:
+    logits = torch.tensor([[5.0, 0.0], [0.0, 1.0], [0.1, 0.0], [0.0, 4.0], [0.2, 0.0]])
+    targets = torch.tensor([0, 0, 0, 0, 1])
+
+    def held(which: str, seed: int = 0) -> list[int] | None:
+        keep = preserved(which, logits, targets, torch.Generator().manual_seed(seed))
+        return None if keep is None else keep.nonzero().flatten().tolist()
+
+    assert held("complete") is None
+    assert held("selective") == [0, 2]
+    assert held("confident") == [0, 3], "the two most certain of five, right or wrong"
+    halves = [held("half", seed) for seed in range(20)]
+    assert {len(half) for half in halves if half is not None} == {2}
+    assert {row for half in halves if half is not None for row in half} == set(range(5))
+    assert held("half", 3) == held("half", 3)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 WEIGHTINGS = ("mean", "batch", "none")
 REDUCTIONS = ("mean", "sum")
+PRESERVED = ("complete", "selective", "confident", "half")
+"""Samples of a coreset whose stored states are held: all, those that were right, the more certain half, any half."""
 
 
 def weighted_mean(
@@ -64,6 +67,25 @@ def distillation(
     told = (taught / temperature).log_softmax(1)
     apart = F.kl_div((logits / temperature).log_softmax(1), told, reduction="none", log_target=True).sum(1)
     return weight * losses + (1 - weight) * temperature**2 * apart
+
+
+def preserved(
+    which: str, logits: Float[Tensor, "k c"], targets: Int64[Tensor, "k"], generator: torch.Generator
+) -> Bool[Tensor, "k"] | None:
+    """Tell which samples of a coreset hold the network to their stored logits; None for all of them.
+
+    `which` is one of `PRESERVED`; halves are floor(k / 2) samples, the more confident by their highest probability, or
+    drawn. Source: SWaST (2025), section 3.3, for complete and selective; the halves are controls of the latter.
+    """
+    if which == "complete":
+        return None
+    if which == "selective":
+        return correct(logits, targets)
+    n = len(logits)
+    certain = logits.log_softmax(1).amax(1)
+    order = certain.argsort(descending=True, stable=True) if which == "confident" else None
+    order = torch.randperm(n, generator=generator) if order is None else order
+    return torch.zeros(n, dtype=torch.bool).index_fill_(0, order[: n // 2], True)
 
 
 def correct(logits: Float[Tensor, "b c"], targets: Int64[Tensor, "b"]) -> Bool[Tensor, "b"]:

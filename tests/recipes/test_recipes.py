@@ -76,11 +76,12 @@ def test_trim_prunes_the_classifier_only_and_whole_prunes_all(splits: Splits) ->
 def test_preservation_binds_only_where_it_is_asked_for(splits: Splits) -> None:
     base = SWaST(**QUICK, fraction=0.2, every=2, selector="moderate", pruner=NONE, preserve=NONE)
     weights = {}
-    for kind, weight in ((NONE, 0.1), ("complete", 0.0), ("complete", 1.0), ("selective", 1.0)):
+    kinds = ("complete", "selective", "confident", "half")
+    for kind, weight in ((NONE, 0.1), ("complete", 0.0), *((kind, 1.0) for kind in kinds)):
         recipe = base.with_options(preserve=kind, preserve_weight=weight)
         weights[kind, weight] = recipe.fit(net(), splits.train, splits.test).results["digest"]["weights"]
     assert weights[NONE, 0.1] == weights["complete", 0.0]
-    assert len({weights[NONE, 0.1], weights["complete", 1.0], weights["selective", 1.0]}) == 3
+    assert len({weights[NONE, 0.1], *(weights[kind, 1.0] for kind in kinds)}) == 5
 
 
 def test_stored_logits_are_those_of_the_network_that_selected(splits: Splits, monkeypatch) -> None:

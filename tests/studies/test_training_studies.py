@@ -261,6 +261,28 @@ def test_what_is_equal_at_both_matches_is_run_once(tmp_path: Path) -> None:
     assert longer in stages["cells"]
 
 
+def test_states_of_some_samples_stand_beside_those_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*TINY, *OWN["preservation"], "--states", "complete", "half", "--seeds", "2", "--out", str(tmp_path)]
+    study = parse("preservation", words)
+    held = {(factors["hold"], recipe.preserve) for factors, recipe in study.recipes()}  # type: ignore[attr-defined]
+    assert {("lambda 0.1", "complete"), ("lambda 0.1 half", "half"), ("none", "none")} <= held
+    assert main(["study", "preservation", *words]) == 0, capsys.readouterr().err
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    found = {
+        row["hold"]: row["minus complete_mean"]
+        for row in rows
+        if row["samples"] == "random" and row["match"] == "epochs"
+    }
+    by_hold = {
+        row["hold"]: float(row["accuracy_mean"])
+        for row in rows
+        if row["samples"] == "random" and row["match"] == "epochs"
+    }
+    assert [hold for hold, value in found.items() if value] == ["lambda 0.1 half"]
+    assert float(found["lambda 0.1 half"]) == pytest.approx(by_hold["lambda 0.1 half"] - by_hold["lambda 0.1"])
+    assert "Preservation of some states minus that of all with the same weight" in (tmp_path / "table.md").read_text()
+
+
 def test_runs_that_others_are_made_from_are_not_taken_for_each_other(tmp_path: Path) -> None:
     """A swapped run has the recipe of the plain one and is another run."""
     for name in ("double-loss", "cross"):
@@ -340,6 +362,8 @@ def test_curves_are_means_over_runs() -> None:
         ("timing", ("--arms", "coreset"), r"arm is 'coreset'.*Did you mean"),
         ("trim", ("--selector", "moderat"), "Did you mean 'moderate'"),
         ("preservation", ("--noise", "1.5"), r"noise is 1\.5"),
+        ("preservation", ("--states", "right"), "states is 'right'; it must be one of complete, selective"),
+        ("preservation", ("--states", "half", "half"), "name one at least, each once"),
         ("alignment", ("--acquisitions", "entropy"), "acquisitions are entropy; add random"),
         ("alignment", ("--budgets", "0.2,0.1"), "each must be more than the one before"),
         ("alignment", ("--acquisitions", "random", "el2n"), "el2n needs targets"),

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from sartor.errors import ConfigError, SelectionError, check_choice, check_range
-from sartor.losses import REDUCTIONS, correct
+from sartor.losses import PRESERVED, REDUCTIONS, preserved
 from sartor.ranking import size_of
 from sartor.recipes.classifier import check_classifier
 from sartor.recipes.masking import check_masks
@@ -61,9 +61,9 @@ class SWaST(Recipe):
     """Share of weights removed, p; 0.7 if not given, 0.9 for trim."""
     classifier_sparsity: float = 0.9
     """Share of the classifier's weights removed by cut."""
-    preserve: Literal["auto", "none", "selective", "complete"] = "auto"
-    """State preservation: of the whole coreset, of the samples that were right when stored, or none; auto is
-    complete for cut and none otherwise."""
+    preserve: Literal["auto", "none", "selective", "confident", "half", "complete"] = "auto"
+    """State preservation: of the whole coreset, of the samples that were right when stored, of the more confident half
+    or a random one, or none; auto is complete for cut and none otherwise."""
     preserve_weight: float = 0.1
     """Weight of the preservation loss, lambda."""
     preserve_reduction: Literal["mean", "sum"] = "mean"
@@ -77,7 +77,7 @@ class SWaST(Recipe):
         check_range("preserve_weight", self.preserve_weight, 0, float("inf"), high_open=True)
         check_choice("selection_timing", self.selection_timing, TIMINGS)
         check_choice("variant", self.variant, ("cut", "trim", "whole"))
-        check_choice("preserve", self.preserve, ("auto", NONE, "selective", "complete"))
+        check_choice("preserve", self.preserve, ("auto", NONE, *PRESERVED))
         check_choice("preserve_reduction", self.preserve_reduction, REDUCTIONS)
         self.check_scope()
         self.check_selection()
@@ -136,7 +136,7 @@ class SWaST(Recipe):
 
     @property
     def preserves(self) -> str:
-        """The kind of state preservation: none, selective or complete."""
+        """The kind of state preservation: none, or whose states are held."""
         if self.preserve == "auto":
             return "complete" if self.variant == "cut" and self.pruner != NONE else NONE
         return self.preserve
@@ -239,8 +239,8 @@ class SWaST(Recipe):
             chosen = pool.only(subset.rows)
             seen = trainer.scan(chosen, frozenset({"logits"}), purpose="preserve", progress=progress)
         logits = seen.logits[seen.at(subset.rows)].clone()
-        selective = self.preserves == "selective"
-        keep = correct(logits.cpu(), pool.targets_of(subset.rows)) if selective else None
+        drawn = trainer.run.generator("preserve", epoch)
+        keep = preserved(self.preserves, logits.cpu(), pool.targets_of(subset.rows), drawn)
         state.replace(subset, epoch, logits, keep)
 
     def preserved(self, state: Coreset) -> Preserved | None:

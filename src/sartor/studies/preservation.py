@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sartor.errors import ConfigError, check_choice
+from sartor.losses import PRESERVED
 from sartor.recipes.arms import make_arm
 from sartor.recipes.recipe import Recipe
 from sartor.registry import STUDIES
@@ -18,6 +20,7 @@ from sartor.studies.findings import Effect, Findings, Table, Value, summed
 from sartor.studies.trainings import Row, TrainingStudy, mean_of, points, share_of
 
 SMOOTH = "label smoothing"
+COMPLETE = "complete"
 WAYS = {"random": "coreset-only(selector=random)", "chosen": "coreset-only", "SWaST": "swast-cut"}
 """Redrawn random samples with all weights, chosen ones with all weights, chosen ones with pruned weights."""
 
@@ -45,8 +48,18 @@ class PreservationStudy(TrainingStudy):
     """Shares of the training data in a coreset."""
     weights: tuple[float, ...] = (0.01, 0.1, 1.0)
     """Weights of the preservation loss, lambda."""
+    states: tuple[str, ...] = (COMPLETE,)
+    """Whose states are held: complete, selective, confident, half."""
     smoothing: float = 0.1
     """Label smoothing of the control."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what no study can be made of."""
+        if not self.states or len(set(self.states)) < len(self.states):
+            raise ConfigError(f"states are {self.states}; name one at least, each once.")
+        for which in self.states:
+            check_choice("states", which, PRESERVED)
+        super().check()
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield every way with every kind of hold; at equal cost all have that of SWaST without preservation."""
@@ -58,8 +71,8 @@ class PreservationStudy(TrainingStudy):
                 yield {"samples": way, "hold": hold, "fraction": fraction, "match": match}, recipe
 
     def holds(self) -> list[str]:
-        """Name the kinds of hold: none, label smoothing, preservation by its weight."""
-        return ["none", SMOOTH, *(f"lambda {weight:g}" for weight in self.weights)]
+        """Name the kinds of hold: none, label smoothing, preservation by its weight and by whose states are held."""
+        return ["none", SMOOTH, *(hold_of(weight, which) for which in self.states for weight in self.weights)]
 
     def arm(self, way: str, hold: str, fraction: float) -> Recipe:
         """Make one way with one kind of hold."""
@@ -68,13 +81,14 @@ class PreservationStudy(TrainingStudy):
         recipe = make_arm(WAYS[way], base, n=10_000)
         if not hold.startswith("lambda"):
             return recipe.with_options(preserve="none")
-        return recipe.with_options(preserve="complete", preserve_weight=float(hold.split()[1]))
+        weight, which = read_hold(hold)
+        return recipe.with_options(preserve=which, preserve_weight=weight)
 
     def tables(self, results: Sequence[Row]) -> Findings:
         """Tell accuracies and differences to no hold, to label smoothing, and to SWaST with the same hold."""
         rows: list[dict[str, Value]] = []
         panels: list[Panel] = []
-        effects: dict[str, dict[str, Interval | None]] = {"none": {}, SMOOTH: {}, "SWaST": {}}
+        effects: dict[str, dict[str, Interval | None]] = {"none": {}, SMOOTH: {}, "SWaST": {}, COMPLETE: {}}
         for noise, match, fraction in itertools.product(self.noise, ("epochs", "cost"), self.fractions):
             series: list[Series] = []
             for way in WAYS:
@@ -84,11 +98,13 @@ class PreservationStudy(TrainingStudy):
                 for place, (hold, mine) in enumerate(by_hold.items()):
                     others = {name: by_hold[name] for name in ("none", SMOOTH)}
                     others["SWaST"] = points(results, **where, samples="SWaST", hold=hold)
+                    if len(self.states) > 1 and COMPLETE in self.states:
+                        others[COMPLETE] = by_hold[complete_of(hold)]
                     row: dict[str, Value] = {**where, "samples": way, "hold": hold, "accuracy": mean_of(mine)}
                     aim = {**where, "samples": "SWaST", "hold": "none"}
                     row["FLOPs (share of target)"] = share_of(results, aim, **where, samples=way, hold=hold)
                     for name, other in others.items():
-                        effect = None if name in (hold, way) else paired_difference(mine, other)
+                        effect = None if other is mine or name == way else paired_difference(mine, other)
                         row[f"minus {name}"] = Effect(effect)
                         told = hold.startswith("lambda") and (match, way) != ("cost", "SWaST")  # as at equal epochs
                         if effect is not None and told:
@@ -102,5 +118,27 @@ class PreservationStudy(TrainingStudy):
         verdict = summed("Preservation minus none", effects["none"])
         verdict += summed("Preservation minus label smoothing", effects[SMOOTH])
         verdict += summed("Preservation without pruning minus SWaST with the same weight", effects["SWaST"])
+        if any(effects[COMPLETE].values()):
+            verdict += summed("Preservation of some states minus that of all with the same weight", effects[COMPLETE])
         table = Table(f"What holds the network, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
+
+
+def hold_of(weight: float, which: str) -> str:
+    """Name a preservation."""
+    return f"lambda {weight:g}" + ("" if which == COMPLETE else f" {which}")
+
+
+def complete_of(hold: str) -> str:
+    """Name the preservation of all states with the same weight; another kind of hold is its own."""
+    return hold_of(read_hold(hold)[0], COMPLETE) if hold.startswith("lambda") else hold
+
+
+def read_hold(hold: str) -> tuple[float, str]:
+    """Return the weight of a preservation and whose states it holds.
+
+    >>> read_hold(hold_of(0.1, "half")), read_hold(hold_of(1, "complete"))
+    ((0.1, 'half'), (1.0, 'complete'))
+    """
+    _, weight, *which = hold.split()
+    return float(weight), which[0] if which else COMPLETE
