@@ -18,7 +18,7 @@ def test_a_run_that_fails_takes_the_tables_of_the_others_with_it_only_where_it_m
     """A training that diverges for one seed is told of; a setting that has no run at all leaves nothing to tell."""
     monkeypatch.chdir(tmp_path)
     words = ["study", "timing", "--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--seeds", "2"]
-    words += ["--epochs", "4", "--batch-size", "40", "--noise", "0.25", "--intervals", "2", "--fraction", "0.5"]
+    words += ["--epochs", "4", "--batch-size", "40", "--noise", "0.25", "--intervals", "3", "--fraction", "0.5"]
     words += ["--arms", "coreset-only", "--out", "a"]
     failing = {"seed-1"}
     original = Cell.fit
@@ -33,12 +33,41 @@ def test_a_run_that_fails_takes_the_tables_of_the_others_with_it_only_where_it_m
     said = capsys.readouterr()
     assert "1 run failed, see above; the tables are those of the others" in said.err
     table = Path("a/table.md").read_text()
-    assert "Failed, and in no number above: coreset-only 2 skip epochs, noise 0.25, seed 1." in table
+    assert "Failed, and in no number above: coreset-only 3 skip epochs, noise 0.25, seed 1." in table
     assert "| skip |" in table
     Path("a/table.md").unlink()
     failing.add("seed-0")
     for folder in Path("a/noise-0.25").glob("*skip-epochs/seed-0"):
         shutil.rmtree(folder)
     assert main(words) == 2
-    assert "2 of 8 cells failed" in capsys.readouterr().err
+    assert "2 of 10 cells failed" in capsys.readouterr().err
     assert not Path("a/table.md").exists()
+
+
+def test_with_a_run_those_fail_that_are_made_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Swaps and tracks that read a lost run are lost too, and the others are told."""
+    monkeypatch.chdir(tmp_path)
+    words = ["study", "double-loss", "--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--seeds", "3"]
+    words += ["--epochs", "4", "--batch-size", "40", "--every", "2", "--fractions", "0.5", "--selectors", "el2n"]
+    words += ["--pruner", "rigl(every=2)", "--probe", "5", "--out", "a"]
+    original = Cell.fit
+
+    def fit(self: Cell, *given: object, **options: object) -> object:
+        if self.title == "el2n 0.5 0.9 none own own, noise 0, seed 1":
+            raise TrainingError("the loss is not finite; lower --lr.")
+        return original(self, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Cell, "fit", fit)
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert "it takes what el2n 0.5 0.9 none own own, noise 0, seed 1 should have left, and that failed" in said.out
+    table = Path("a/table.md").read_text()
+    lost = table.partition("Failed, and in no number above: ")[2].partition("\n")[0]
+    gone = {"none swapped own": [0, 1], "none own swapped": [0, 1], "none swapped swapped": [0]}
+    for name, seeds in gone.items():
+        assert [seed for seed in range(3) if f"{name}, noise 0, seed {seed}" in lost] == seeds, name
+    tracks = [f"track of el2n 0.5 0.9 none own own, noise 0, seed {seed}" in lost for seed in range(3)]
+    assert tracks == [True, True, False], "a track stands beside the next seed's run"
+    assert "| el2n | 0.5 | 0.9 |" in table

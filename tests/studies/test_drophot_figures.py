@@ -21,7 +21,7 @@ from sartor.report.charts import as_csv
 from sartor.studies.drophot_figures import curve_charts, pruning_charts
 from sartor.studies.drophot_grid import DropHotStudy
 from sartor.studies.drophot_scores import Scores, binomial, by_count, found_of, pairs, scores_chart, scores_table
-from sartor.studies.drophot_table import grid_lines
+from sartor.studies.drophot_table import grid_lines, grid_markdown
 
 
 def run(arm: str, seed: int, final: float, **place: Any) -> dict[str, Any]:
@@ -29,6 +29,7 @@ def run(arm: str, seed: int, final: float, **place: Any) -> dict[str, Any]:
     where = {"arm": arm, "fraction": 0.1, "sparsity": 0.5, "defects": "none", "noise": 0.0, "seed": seed} | place
     curves = {"train": [0.1, 0.2], "tune": [final - 0.1, final]}
     accuracies = {"test_accuracy": final, "trained_accuracy": 0.2, "pruned_accuracy": 0.15}
+    where["spoilt_by"] = where["defects"]
     return where | accuracies | {"flops": 1.0, "seconds": 1.0, "curves": curves, "scores": None}
 
 
@@ -68,11 +69,23 @@ def test_without_a_random_coreset_another_control_is_shown_and_without_any_none(
 
 
 def test_equal_cost_is_told_of_equal_costs_alone() -> None:
-    costs = {"highest": 10.5, "random": 7.0, "random-matched": 9.5, "baseline-matched": 10.0, "crest": 13.0}
-    lines = grid_lines([run(arm, seed, 0.5) | {"flops": flops} for arm, flops in costs.items() for seed in (0, 1)])
-    told = {line.arm for line in lines if line.minus_matched is not None}
-    assert told == {"highest", "random-matched"}
-    assert all(line.minus_random is not None for line in lines if line.arm != "random")
+    arms = {"highest": (10.4, 0.7), "random": (7.0, 0.6), "random-matched": (9.5, 0.65), "baseline-matched": (10, 0.6)}
+    arms["crest"] = (13.0, 0.6)
+    made = [run(a, s, final + 0.01 * s) | {"flops": flops} for a, (flops, final) in arms.items() for s in (0, 1)]
+    lines = {line.arm: line for line in grid_lines(made)}
+    assert {arm for arm, line in lines.items() if line.minus_matched} == {"highest", "random-matched"}
+    assert {arm for arm, line in lines.items() if line.minus_random_matched} == {"highest", "baseline-matched"}
+    assert all(line.minus_random is not None for arm, line in lines.items() if arm != "random")
+    fair, cheap, all_data = (
+        getattr(lines["highest"], name) for name in ("minus_random_matched", "minus_random", "minus_matched")
+    )
+    assert (fair.mean, cheap.mean, all_data.mean) == pytest.approx((5, 10, 10))
+    assert lines["baseline-matched"].minus_random_matched.mean == pytest.approx(-5)
+    text = grid_markdown(list(lines.values()))
+    assert "| minus random | minus random at equal cost |" in text
+    assert text.splitlines()[4].count("|") == text.splitlines()[2].count("|")
+    (chart,) = pruning_charts(grid_lines([one for one in made if one["arm"] in ("highest", "random-matched")]))
+    assert chart.panels[2].title == "10 % of the data: tuned, minus a random coreset at equal cost"
 
 
 def test_curves_go_through_training_pruning_and_tuning_at_three_sparsities() -> None:

@@ -21,7 +21,7 @@ def study(folder: Path, **options: Any) -> DropHotStudy:
 
 def test_the_full_grid_has_all_cells_and_the_baseline_once_for_all_fractions() -> None:
     cells = DropHotStudy().cells()
-    assert len(cells) == 3 * (4 * 25 + 5)
+    assert len(cells) == 3 * (5 * 25 + 5)
     assert len({cell.folder for cell in cells}) == len(cells)
 
 
@@ -39,6 +39,20 @@ def test_no_two_runs_of_a_wave_make_the_same_training(tmp_path: Path) -> None:
             seen |= set(keys)
         folders |= set(made)
     assert all(cell.folder in {c.folder for wave in waves[:3] for c in wave} for cell in waves[3])
+
+
+def test_a_run_that_no_defect_reaches_is_the_same_run_and_is_counted_once(tmp_path: Path) -> None:
+    grid = study(tmp_path, defects=("none", "masks", "scores"), arms=("highest", "random"), seeds=1)
+    spoilt = {(cell.arm, cell.defects, cell.sparsity): cell.spoilt for cell in grid.cells()}
+    reached = {
+        ("highest", "masks", 0.8),
+        ("random", "masks", 0.8),
+        ("highest", "scores", 0.0),
+        ("highest", "scores", 0.8),
+    }
+    assert {place for place, found in spoilt.items() if found != "none"} == reached
+    assert len(grid.cells()) == 12
+    assert grid.forecast().startswith("8 runs")
 
 
 def test_mini_batch_coresets_have_the_batches_of_the_study() -> None:

@@ -39,7 +39,10 @@ def test_sentences_say_no_more_than_the_interval() -> None:
     assert "shows nothing" in compared("a", "b", ONE)
     assert "Nothing stands beside a" in compared("a", "b", None)
     assert "of 3 comparisons, 1 above 0, 1 below 0, 1 where none" in tally("it", [UP, DOWN, UNCLEAR, None])
-    assert "nothing is shown" in tally("it", [UP, ONE])
+    assert "of 1 comparison, 1 above 0, 0 below 0" in tally("it", [UP, ONE])
+    assert "1 more of one seed left out" in tally("it", [UP, ONE])
+    assert "left out" not in tally("it", [UP, UP])
+    assert "nothing is shown" in tally("it", [ONE, ONE])
     assert "nothing is shown" in tally("it", [])
 
 
@@ -89,3 +92,6 @@ def test_a_bound_holds_over_the_grid_only_where_it_holds_everywhere() -> None:
     assert "of 3 differences, within 0.5 points of 0 (two one-sided tests, 5 %) are 1 of them; 1 stay" in first
     assert second.startswith("Shown are c: -1.10")
     assert "nothing is shown" in bounded("it", {"a": ONE}, 0.5)[0]
+    partly = bounded("it", {"a": small, "b": ONE}, 0.5)[0]
+    assert "of 1 difference, within 0.5 points of 0 (two one-sided tests, 5 %; 1 more of one seed left out)" in partly
+    assert "are 1 of them" in partly, "the whole grid is not known"

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from sartor.cli.main import main
 from sartor.cli.study import parse
 from sartor.errors import ConfigError
 from sartor.recipes.arms import make_arm
 from sartor.recipes.swast import SWaST
+from sartor.recipes.taught import Taught
 from sartor.registry import MODELS, STUDIES
 from sartor.studies.cost_conventions import CostStudy, dominated, ranked
-from sartor.studies.cross import FILLS, SELECTS, SOURCES, CrossStudy
+from sartor.studies.cross import FILLS, SELECTS, SOURCES, SPARSE, CrossStudy
 from sartor.studies.noise import SAME, NoiseStudy, curve
 from sartor.studies.preservation_or_distillation import Grid, PreservationOrDistillationStudy, Way
 from sartor.studies.synergy import Square
@@ -27,7 +29,7 @@ TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--s
 TINY += ("--batch-size", "40", "--noise", "0.25")
 OWN = {
     "synergy": ("--every", "2", "--fractions", "0.5", "--sparsities", "0.5", "--seeds", "1"),
-    "timing": ("--intervals", "2", "--fraction", "0.5", "--arms", "coreset-only"),
+    "timing": ("--intervals", "3", "--fraction", "0.5", "--arms", "coreset-only"),
     "el2n-switch": ("--every", "2", "--fractions", "0.5", "--balanced", "False", "--seeds", "1"),
     "noise": ("--every", "2", "--fraction", "0.5", "--selectors", "moderate", "--sparsities", "0.5"),
     "trim": ("--every", "2", "--fractions", "0.5"),
@@ -138,8 +140,9 @@ def test_the_interaction_is_what_the_pair_does_beyond_the_sum() -> None:
         ):
             where = {"samples": samples, "weights": weights, "preserve": "none", "fraction": 0.1, "sparsity": 0.5}
             results.append(result(seed, accuracy, **where))
+    results.append(result(2, 0.9, samples="chosen", weights="pruned", preserve="none", fraction=0.1, sparsity=0.5))
     square = Square(results, 0.0, "cost", 0.1, 0.5)
-    assert square.by_seed("chosen", "pruned") == pytest.approx({0: -5.0, 1: 5.0})
+    assert square.by_seed("chosen", "pruned") == pytest.approx({0: -5.0, 1: 5.0}), "the others of seed 2 are lost"
     found = square.interaction("chosen", "pruned")
     assert found is not None
     assert (found.mean, found.n) == (0.0, 2)
@@ -207,7 +210,7 @@ def test_loss_of_wrong_labels_stands_beside_random_samples_of_the_same_sparsity(
 
 
 def test_pruned_networks_stand_beside_all_weights_with_the_same_selector() -> None:
-    """Fig. 5a and b are of pruned minus whole networks, not of chosen minus random samples."""
+    """Fig. 5 is of pruned minus whole networks, not of chosen minus random samples; all samples have it too."""
     study = parse("noise", [*TINY, *OWN["noise"]])
     assert isinstance(study, NoiseStudy)
     results = []
@@ -215,7 +218,7 @@ def test_pruned_networks_stand_beside_all_weights_with_the_same_selector() -> No
         for factors, _ in study.recipes():
             pruned, chosen = factors["sparsity"] is not None, factors["selector"] == "moderate"
             share = 0.2 - 0.05 * (pruned and chosen) + 0.01 * seed
-            told = {"coresets": [[3, share]], "losses": [[3, 1.0 - 0.25 * pruned, 0.5, 1.0, 0.0]]}
+            told = {"coresets": [[3, share]], "losses": [[3, 1.0 - 0.25 * pruned, 0.5, 1.0 + 0.5 * pruned, 0.0]]}
             results.append(result(seed, 0.5, **factors, **told, noise=0.25))
     found = study.tables(results)
     rows = {(row["selector"], row["sparsity"]): row for row in found.tables[0].rows}
@@ -229,7 +232,12 @@ def test_pruned_networks_stand_beside_all_weights_with_the_same_selector() -> No
     }
     told = " ".join(found.verdict)
     assert "in the last coreset of a pruned network, minus all weights: of 1 comparison" in told
-    assert "Test minus validation loss of a pruned network, minus all weights: of 1 comparison" in told
+    assert "Test minus validation loss of a pruned network, minus all weights: of 3 comparisons, 0 above 0, 3" in told
+    assert {str(rows[name, 0.5]["loss, minus all weights"]) for name in (None, "redrawn", "moderate")} == {
+        "**+0.50 (+0.50 to +0.50)**"
+    }
+    assert "minus right labels of a pruned network, minus all weights: of 3 comparisons, 3 above 0" in told
+    assert "redrawn" in told.partition("right labels of a pruned network")[2], "what pruning does without a choice"
 
 
 def test_the_verdict_on_rules_is_of_all_rules() -> None:
@@ -303,8 +311,8 @@ def test_targets_from_scratch_have_a_rate_of_their_own() -> None:
     assert isinstance(study, CrossStudy)
     rates = {factors["arm"]: recipe.target_lr for factors, recipe in study.recipes() if hasattr(recipe, "target_lr")}
     assert rates["fused, labels alone"] == rates["fused, distillation"] == 0.01
-    assert rates["from scratch, labels alone"] == rates["from scratch, distillation"] == 0.05
-    assert rates["from scratch, preservation 0.1"] == pytest.approx(0.055)
+    assert rates["from scratch, labels alone"] == rates["from scratch, distillation"] == 0.02
+    assert rates["from scratch, preservation 0.1"] == pytest.approx(0.022)
 
 
 def test_the_temperature_is_that_of_the_distillation() -> None:
@@ -316,6 +324,33 @@ def test_the_temperature_is_that_of_the_distillation() -> None:
         "from scratch, distillation": 3.0,
     }
     assert {t for arm, t in found.items() if "preservation" in arm} == {1.0}
+
+
+def test_masks_that_stay_tell_fusion_from_all_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*TINY, *OWN["cross"], "--out", str(tmp_path), "--pruner", "rigl(every=2)"]
+    study = parse("cross", words)
+    assert isinstance(study, CrossStudy)
+    cells = {cell.factors[1][1]: cell for cell in study.cells() if cell.factors[0][1] == FILLS and not cell.recipe.seed}
+    sparse = cells[SPARSE]
+    (source,) = study.sources(sparse)
+    for cell in (source, sparse):
+        cell.run()
+    before, after = ({name: load_file(cell.folder / f"{name}.safetensors") for name in ("masks", "model")} for cell in
+                     (source, sparse))  # fmt: skip
+    assert all(mask.equal(after["masks"][name]) for name, mask in before["masks"].items()), "its masks stay"
+    assert any(not value.equal(after["model"][name]) for name, value in before["model"].items()), "and it is trained"
+    flops = {arm: study.forecaster()(cell.recipe).flops for arm, cell in cells.items()}
+    assert flops[SPARSE] == pytest.approx(flops["filled with zeros"], rel=0.3)
+    assert {recipe.lr for factors, recipe in study.recipes() if factors["arm"] == SPARSE} == {study.tuning_lr}
+
+
+def test_a_teacher_of_few_steps_anneals_step_by_step() -> None:
+    study = parse("preservation-or-distillation", [*TINY, *OWN["preservation-or-distillation"]])
+    assert isinstance(study, PreservationOrDistillationStudy)
+    taught = study.arm(Way("random, taught", 0.5), 0.5, teacher_steps=3, warmup=0)
+    assert isinstance(taught, Taught)
+    assert taught.teaching.schedule == "one-cycle"
+    assert study.arm(Way("random, taught", 0.5), 0.5, teacher_epochs=3).teaching.schedule == "cosine"  # type: ignore[attr-defined]
 
 
 def test_the_targets_of_an_alignment_listen_at_the_temperature_given() -> None:
@@ -359,6 +394,7 @@ def test_curves_are_means_over_runs() -> None:
         ("synergy", ("--seeds", "0"), "seeds is 0"),
         ("synergy", ("--fractions", "1.5"), r"fraction is 1\.5"),
         ("noise", ("--noise", "0"), "without wrong labels"),
+        ("timing", ("--intervals", "5", "3"), "intervals has 3: .* at-warmup-end and literal choose before"),
         ("timing", ("--arms", "coreset"), r"arm is 'coreset'.*Did you mean"),
         ("trim", ("--selector", "moderat"), "Did you mean 'moderate'"),
         ("preservation", ("--noise", "1.5"), r"noise is 1\.5"),
@@ -437,7 +473,7 @@ def test_what_a_run_takes_from_another_is_charged_to_it() -> None:
     assert cost[SELECTS, "proxy", "total"] == pytest.approx(own, rel=0.15)
     assert cost[SELECTS, "proxy", "epochs"] > 1.3 * own
     filled = [flops for (question, _, match), flops in cost.items() if (question, match) == (FILLS, "total")]
-    assert len(filled) == 4
+    assert len(filled) == 5
     assert max(filled) < 1.15 * min(filled)
     outcomes = {
         name: [{**dict(cell.factors), "noise": 0.0, "seed": cell.recipe.seed, "flops": 1.0} for cell in works]

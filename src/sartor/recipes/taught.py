@@ -13,6 +13,7 @@ from sartor.errors import ConfigError, check_choice, check_effects, check_range
 from sartor.randomness import derive
 from sartor.recipes.drawing import redrawn
 from sartor.recipes.outcome import Result, Watch, conclude
+from sartor.recipes.recipe import Recipe
 from sartor.recipes.settling import settle
 from sartor.recipes.setup import Setting, prepare_trainer
 from sartor.recipes.staged import Stage, Stages, Training
@@ -39,7 +40,8 @@ class Taught(SWaST):
     teacher_epochs: int = 300
     """Epochs of the dense teacher's training, by the same training options."""
     teacher_steps: int | None = None
-    """Optimiser steps of the dense teacher's training in the place of its epochs; the last epoch ends early."""
+    """Optimiser steps of the dense teacher's training in the place of its epochs, by one-cycle; the last epoch ends
+    early, and so few epochs would not anneal one by one."""
     kd_weight: float = 0.3
     """Weight of the labels, lambda; the teacher's is 1 - lambda."""
     temperature: float = 4.0
@@ -76,7 +78,9 @@ class Taught(SWaST):
     def teaching(self) -> Training:
         """The dense teacher's training."""
         watched = {"evaluate_every": self.teacher_epochs, "probe": 0}
-        length = {"epochs": self.teacher_epochs, "steps": self.teacher_steps}
+        length: dict[str, Any] = {"epochs": self.teacher_epochs, "steps": self.teacher_steps}
+        if self.teacher_steps is not None and self.schedule == Recipe.schedule:
+            length["schedule"] = "one-cycle"
         return Training.like(self, **length, seed=derive(self.seed, "teacher"), purpose="teacher", **watched)
 
     def carry_out(self, setting: Setting) -> Result:

@@ -21,12 +21,13 @@ from sartor.report.statistics import Interval, paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value, summed
 from sartor.studies.networks import refilled, thinned
-from sartor.studies.replaying import Coresets, spec_of
+from sartor.studies.replaying import Coresets, left, spec_of
 from sartor.studies.study import Outcomes
 from sartor.studies.trainings import Cell, Row, TrainingStudy, average, mean_of, points
 
 OWN, PROXY, DENSE, RANDOM = "own network", "proxy", "dense network", "random"
-ZEROS, RETAINED, FRESH, LONGER = "filled with zeros", "filled with first weights", "dense anew", "SWaST-cut, longer"
+ZEROS, RETAINED, SPARSE = "filled with zeros", "filled with first weights", "not filled, its masks stay"
+FRESH, LONGER = "dense anew", "SWaST-cut, longer"
 SCRATCH, FUSED = "from scratch", "fused"
 SELECTS, LOOKS, TEACHES, FILLS = "who selects", "who was asked", "who teaches", "fused after SWaST-cut"
 SOURCES = {
@@ -35,6 +36,7 @@ SOURCES = {
     (SELECTS, DENSE, "epochs"): (LOOKS, DENSE, "epochs"),
     (FILLS, ZEROS, "total"): (SELECTS, OWN, "epochs"),
     (FILLS, RETAINED, "total"): (SELECTS, OWN, "epochs"),
+    (FILLS, SPARSE, "total"): (SELECTS, OWN, "epochs"),
 }
 """Question, arm and match of a run -> those of the run whose coresets or weights it takes, at its cost."""
 
@@ -71,7 +73,7 @@ class CrossStudy(TrainingStudy):
     """What chooses PruneFuse's labels."""
     target_lr: float = 0.01
     """Initial learning rate of PruneFuse's fused targets, which without batch norm diverge at large ones."""
-    scratch_lr: float = 0.05
+    scratch_lr: float = 0.02
     """That of its targets from scratch, which learn little at a low one."""
     temperature: float = 2.0
     """Temperature of PruneFuse's distillation; preservation has 1."""
@@ -156,11 +158,14 @@ class CrossStudy(TrainingStudy):
             yield (f"{start}, {way}", "epochs"), made
 
     def filling(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
-        """Yield dense trainings of filled networks, and what the same cost brings a dense network and SWaST-cut."""
+        """Yield trainings of filled networks on all data, and what the same cost brings without one or the other."""
         tuned = dense(self.joint(), epochs=self.tuning, lr=self.tuning_lr)
-        target = sum(self.forecaster()(recipe).flops for recipe in (self.joint(), tuned))
+        own, more = (self.forecaster()(recipe).flops for recipe in (self.joint(), tuned))
+        target = own + more
+        sparse = make_arm("prune-only", self.joint(), n=10_000).with_options(epochs=self.tuning, lr=self.tuning_lr)
         yield (ZEROS, "total"), tuned
         yield (RETAINED, "total"), tuned
+        yield (SPARSE, "total"), self.at_cost(sparse, more)
         yield (FRESH, "total"), self.at_cost(dense(self.joint()), target)
         yield (LONGER, "total"), self.at_cost(self.joint(), target)
 
@@ -169,26 +174,24 @@ class CrossStudy(TrainingStudy):
         proxy = (factors["question"], factors["arm"]) == (LOOKS, PROXY)
         return spec_of(thinned, of=self.model, sparsity=self.proxy_sparsity) if proxy else self.model
 
-    def source(self, cell: Cell) -> Cell | None:
-        """Return the run that a run takes coresets or weights from; None where it takes none."""
+    def sources(self, cell: Cell) -> Sequence[Cell]:
+        """Return the run that a run takes coresets or weights from, if it takes such."""
         where = SOURCES.get(tuple(value for _, value in cell.factors))
         if where is None:
-            return None
-        return replace(cell, factors=tuple(zip(("question", "arm", "match"), where, strict=True)))
-
-    def waits(self, factors: Row) -> bool:
-        """Some runs read what others have left."""
-        return (factors["question"], factors["arm"], factors["match"]) in SOURCES
+            return ()
+        return [replace(cell, factors=tuple(zip(("question", "arm", "match"), where, strict=True)))]
 
     def made(self, cell: Cell) -> Result:
         """Make a run, with the coresets or weights that another one has left."""
-        source, arm = self.source(cell), dict(cell.factors)["arm"]
-        if source is None:
+        sources, arm = self.sources(cell), dict(cell.factors)["arm"]
+        if not sources:
             return super().made(cell)
-        folder = str(source.folder)
-        if arm in (ZEROS, RETAINED):
-            complement = {ZEROS: "zeros", RETAINED: "retained"}[arm]
-            return cell.fit(cell.recipe, spec_of(refilled, of=self.model, folder=folder, complement=complement))
+        folder = str(sources[0].folder)
+        if arm in (ZEROS, RETAINED, SPARSE):
+            complement = "retained" if arm == RETAINED else "zeros"
+            masks = {"pruner": spec_of(left, folder=folder)} if arm == SPARSE else {}
+            filled = spec_of(refilled, of=self.model, folder=folder, complement=complement)
+            return cell.fit(cell.recipe.with_options(**masks), filled)
         there = {"folder": folder, "epochs": cell.recipe.epochs, "data": self.data, "root": self.place}
         return cell.fit(cell.recipe.with_options(selector=spec_of(Coresets, **there)), cell.model)
 
@@ -217,7 +220,7 @@ class CrossStudy(TrainingStudy):
             yield TEACHES, (f"{start}, {one}", "epochs"), (f"{start}, {other}", "epochs")
         for way in ("labels alone", "distillation", *kept):
             yield TEACHES, (f"{FUSED}, {way}", "epochs"), (f"{SCRATCH}, {way}", "epochs")
-        for one, other in itertools.product((ZEROS, RETAINED), (FRESH, LONGER)):
+        for one, other in itertools.product((ZEROS, RETAINED), (SPARSE, FRESH, LONGER)):
             yield FILLS, (one, "total"), (other, "total")
 
     def tables(self, results: Sequence[Row]) -> Findings:

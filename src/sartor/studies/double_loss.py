@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sartor.comparison import Work, load, model_for
-from sartor.errors import ConfigError, check_range
+from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import read_object, to_json, write_atomic
 from sartor.recipes.arms import without_pruner
 from sartor.recipes.outcome import Result
@@ -22,7 +22,7 @@ from sartor.studies.findings import Findings
 from sartor.studies.replaying import Coresets, followed, keep_network, moving, replayed, spec_of
 from sartor.studies.study import Outcomes
 from sartor.studies.tracking import Trail, losses_together, returns
-from sartor.studies.trainings import Cell, Row, TrainingStudy
+from sartor.studies.trainings import Cell, Row, TrainingStudy, check_finished
 
 OWN, SWAPPED = "own", "swapped"
 RANDOM = "random"
@@ -57,6 +57,8 @@ class DoubleLossStudy(TrainingStudy):
     """Shares of the training data in a coreset."""
     sparsities: tuple[float, ...] = (0.9,)
     """Shares of the backbone's weights removed; of the classifier's, always 90 %."""
+    holds: tuple[str, ...] = ()
+    """Remedies to try beside none; if none are named, all. `--holds none` asks for swaps and collapses alone."""
     smoothing: float = 0.1
     """Label smoothing of that remedy."""
     margin: float = 0.5
@@ -70,6 +72,8 @@ class DoubleLossStudy(TrainingStudy):
             raise ConfigError("noise: coresets are swapped between seeds, whose wrong labels differ; leave it out.")
         if RANDOM in self.selectors:
             raise ConfigError("selectors names random, which stands beside the others anyhow; leave it out.")
+        for hold in self.holds:
+            check_choice("holds", hold, HOLDS[False])
         check_range("seeds", self.seeds, 2, float("inf"), high_open=True)
         check_range("margin", self.margin, 0, float("inf"), low_open=True, high_open=True)
         check_range("probe", self.probe, 1, float("inf"), high_open=True)
@@ -82,12 +86,16 @@ class DoubleLossStudy(TrainingStudy):
             for fraction in self.fractions:
                 for sparsity in (None, *self.sparsities):
                     where = {"selector": selector, "fraction": fraction, "sparsity": sparsity}
-                    for hold in HOLDS[sparsity is None]:
+                    for hold in self.held(sparsity is None):
                         recipe = self.arm(selector, fraction, sparsity, hold)
                         yield where | {"hold": hold, "coresets": OWN, "masks": OWN}, recipe
                     for coresets, masks in SWAPS if sparsity is not None else ():
                         recipe = self.arm(selector, fraction, sparsity, NONE)
                         yield where | {"hold": NONE, "coresets": coresets, "masks": masks}, recipe
+
+    def held(self, whole: bool) -> list[str]:
+        """Name the kinds of hold for all weights or for pruned ones, none first."""
+        return [hold for hold in HOLDS[whole] if hold == NONE or not self.holds or hold in self.holds]
 
     def arm(self, selector: str, fraction: float, sparsity: float | None, hold: str) -> Recipe:
         """Make one recipe; all train on the same samples, so none is held out."""
@@ -98,8 +106,9 @@ class DoubleLossStudy(TrainingStudy):
         recipe: SWaST = without_pruner(joint, preserve) if sparsity is None else joint
         if hold != "EMA teacher":
             return recipe
-        weight = 1 / (1 + SWaST.preserve_weight)  # what stored states weigh beside labels, the average does too
-        return Taught.like(recipe, teacher="ema", ema_decay=0.99, kd_weight=round(weight, 9), temperature=1.0)
+        share = 1 / (1 + SWaST.preserve_weight)  # what stored states weigh beside labels, the average does too
+        steps = {"lr": recipe.lr / share, "weight_decay": recipe.weight_decay * share}  # and labels move as much
+        return Taught.like(recipe, teacher="ema", ema_decay=0.99, kd_weight=share, temperature=1.0, **steps)
 
     def pruner_for(self, hold: str) -> str:
         """Name the pruner: for AC/DC another one with the same weights in each layer; or one that scales no weights."""
@@ -111,20 +120,21 @@ class DoubleLossStudy(TrainingStudy):
             return f"acdc(distribution={moving(self.pruner, 0.5).distribution!r})"
         return f"{name}({given})"
 
-    def waits(self, factors: Row) -> bool:
-        """Swaps read what two other runs have left."""
-        return SWAPPED in (factors["coresets"], factors["masks"])
+    def sources(self, cell: Cell) -> Sequence[Cell]:
+        """Return the runs whose coresets and whose masks a swap takes."""
+        swaps = [dict(cell.factors)[what] == SWAPPED for what in ("coresets", "masks")]
+        return [self.source(cell, swapped=swapped) for swapped in swaps] if any(swaps) else ()
 
     def tracked(self, cell: Cell) -> bool:
         """Tell whether masks and networks of a run are kept."""
         factors = dict(cell.factors)
-        return factors["sparsity"] is not None and factors["hold"] in TRACKED and not self.waits(factors)
+        return factors["sparsity"] is not None and factors["hold"] in TRACKED and not self.sources(cell)
 
     def made(self, cell: Cell) -> Result:
         """Make a run, keeping what it leaves, or with the coresets and masks that others have left."""
-        factors, recipe, pruner = dict(cell.factors), cell.recipe, getattr(cell.recipe, "pruner", "")
-        if self.waits(factors):
-            chosen, pruned = (self.source(cell, swapped=factors[what] == SWAPPED) for what in ("coresets", "masks"))
+        recipe, pruner, sources = cell.recipe, getattr(cell.recipe, "pruner", ""), self.sources(cell)
+        if sources:
+            chosen, pruned = sources
             data = {"data": self.data, "root": self.place}
             selector = spec_of(Coresets, folder=str(chosen.folder), epochs=self.epochs, **data)
             other = spec_of(replayed, of=pruner, folder=str(pruned.folder), seed=pruned.recipe.seed)
@@ -152,8 +162,8 @@ class DoubleLossStudy(TrainingStudy):
     def results(self, outcomes: Outcomes) -> list[Mapping[str, Any]]:
         """Return what the runs came to, those that were tracked with what was found there."""
         tracks = dict(zip((cell for cell in self.cells() if self.tracked(cell)), outcomes["tracks"], strict=True))
-        rows = zip(self.cells(), super().results(outcomes), strict=True)
-        return [{**row, **tracks.get(cell, {})} for cell, row in rows]
+        found = self.by_work(outcomes)
+        return [{**found[cell], **tracks.get(cell, {})} for cell in self.cells() if found[cell]]
 
     def tables(self, results: Sequence[Row]) -> Findings:
         """Tell where a collapse is, what swaps and remedies make of it, and what the tracks say."""
@@ -181,6 +191,7 @@ class Track:
     def run(self) -> dict[str, Any]:
         """Look at what was dropped together (or read it back)."""
         study, cell, next_one = self.study, self.cell, self.study.source(self.cell, swapped=True)
+        check_finished((cell, next_one))
         file = cell.folder / f"track-by-seed-{next_one.recipe.seed}-probe-{study.probe}.json"
         if file.exists():
             return read_object(file)

@@ -54,6 +54,10 @@ class Square:
         """Return accuracies in percent by seed."""
         return points(self.results, **self.place(pruned=pruned, **changed))
 
+    def holds(self, *, pruned: bool) -> list[str]:
+        """Name the kinds of hold that were tried."""
+        return [hold for hold in HOLDS[not pruned] if self.points(pruned=pruned, hold=hold)]
+
     def flops(self, *, pruned: bool, hold: str) -> float | None:
         """Return the mean FLOPs of a hold's runs; None of no runs."""
         found = mean_of(by_seed(self.results, lambda run: float(run["flops"]), **self.place(pruned=pruned, hold=hold)))
@@ -76,22 +80,23 @@ class Square:
     def pairing(self) -> Interval | None:
         """Return what it is worth that coresets and masks come from one run, own or not: below 0, they hurt together.
 
-        That a coreset or mask comes from another run cancels out; what is left is that both come from the same one.
+        That a coreset or mask comes from another run cancels out; what is left is that both come from the same one. Two
+        of the four pairs do, so the difference of differences has it twice.
         """
         kinds = [("own", "own"), ("swapped", "own"), ("own", "swapped"), ("swapped", "swapped")]
-        return crossed([self.points(coresets=coresets, masks=masks) for coresets, masks in kinds])
+        return crossed([self.points(coresets=coresets, masks=masks) for coresets, masks in kinds], over=2)
 
     def tracked(self, hold: str, name: str) -> dict[int, float]:
         """Return a number of the tracks by seed, of the runs that have it."""
-        found = by_seed(self.results, lambda row: row[name], **self.place(hold=hold))
-        return {seed: value for seed, value in found.items() if value is not None}
+        known = [row for row in self.results if row.get(name) is not None]
+        return by_seed(known, lambda row: float(row[name]), **self.place(hold=hold))
 
 
-def crossed(corners: Sequence[Mapping[int, float]]) -> Interval | None:
-    """Return first - second - third + fourth, paired by seed."""
+def crossed(corners: Sequence[Mapping[int, float]], over: int = 1) -> Interval | None:
+    """Return (first - second - third + fourth) / over, paired by seed."""
     one, two, three, four = corners
     seeds = sorted(set.intersection(*(set(corner) for corner in corners)))
-    found = [round(one[seed] - two[seed] - three[seed] + four[seed], 9) for seed in seeds]
+    found = [round((one[seed] - two[seed] - three[seed] + four[seed]) / over, 9) for seed in seeds]
     return mean_interval(found) if found else None
 
 
@@ -113,9 +118,13 @@ def told(squares: Sequence[Square], seeds: int, margin: float) -> Findings:
     verdict += bounded("Worth of coresets and masks from one run", {s.name: s.pairing() for s in squares}, margin)
     for pruned in (True, False):
         gains = {
-            f"{hold}, {s.name}": gain(s, hold, pruned) for s in squares for hold in HOLDS[not pruned] if hold != NONE
+            f"{hold}, {s.name}": gain(s, hold, pruned)
+            for s in squares
+            for hold in s.holds(pruned=pruned)
+            if hold != NONE
         }
-        verdict += summed(f"Remedies minus none with {'pruned' if pruned else 'all'} weights", gains)
+        if gains:
+            verdict += summed(f"Remedies minus none with {'pruned' if pruned else 'all'} weights", gains)
     for null in KINDS[1:3]:
         effects = {s.name: paired_difference(s.tracked(NONE, "lean"), s.tracked(NONE, null)) for s in squares}
         verdict += summed(f"Dead weights lean on left-out samples more than with {null}", effects)
@@ -157,7 +166,7 @@ def swaps(squares: Sequence[Square], margin: float) -> list[dict[str, Value]]:
 def remedies(squares: Sequence[Square]) -> Iterator[dict[str, Value]]:
     """Yield a row for each remedy, with all weights and with pruned ones, and by how much it helps pruned ones more."""
     for square in squares:
-        for hold in HOLDS[False]:
+        for hold in square.holds(pruned=True):
             row: dict[str, Value] = {**square.where, "hold": hold}
             for kind, pruned in (("all weights", False), ("pruned", True)):
                 row[kind] = mean_of(square.points(pruned=pruned, hold=hold))
@@ -171,7 +180,7 @@ def remedies(squares: Sequence[Square]) -> Iterator[dict[str, Value]]:
 def tracks(squares: Sequence[Square]) -> Iterator[dict[str, Value]]:
     """Yield a row for each hold that was tracked."""
     for square in squares:
-        for hold in HELD[:3]:
+        for hold in (hold for hold in HELD[:3] if square.points(hold=hold)):
             lean = square.tracked(hold, "lean")
             row: dict[str, Value] = {**square.where, "hold": hold}
             row |= {kind: mean_of(square.tracked(hold, kind)) for kind in KINDS}
@@ -189,8 +198,9 @@ def panels(squares: Sequence[Square], chosen: Sequence[Square]) -> Iterator[Pane
         names = [square.short for square in here]
         yield Panel(title, "", "percentage points", [series_of("", known, line=False)], names=names, level=0.0)
     names = [square.short for square in squares]
+    tried = [hold for hold in HOLDS[False] if any(hold in square.holds(pruned=True) for square in squares)]
     for title, unit, labels, read in (
-        ("pruned weights", "test accuracy (%)", HOLDS[False], lambda s, hold: mean_of(s.points(hold=hold))),
+        ("pruned weights", "test accuracy (%)", tried, lambda s, hold: mean_of(s.points(hold=hold))),
         ("dead weights held by left-out samples", "points", KINDS, lambda s, kind: mean_of(s.tracked(NONE, kind))),
     ):
         series = []

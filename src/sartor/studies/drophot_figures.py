@@ -12,6 +12,7 @@ from sartor.studies.drophot_table import DIFFERENCES, GridLine, cells_of
 
 CONTROLS = {
     "minus_random": "minus a random coreset",
+    "minus_random_matched": "minus a random coreset at equal cost",
     "minus_matched": "minus all data at equal cost",
     "minus_baseline": "minus all data",
 }

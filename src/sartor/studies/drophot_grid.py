@@ -17,6 +17,7 @@ from sartor.recipes.drophot import DropHot
 from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
 from sartor.registry import STUDIES
+from sartor.studies.drophot_defects import verdict_of
 from sartor.studies.drophot_figures import curve_charts, pruning_charts
 from sartor.studies.drophot_scores import Scores, read_scores, scores_chart, scores_table
 from sartor.studies.drophot_table import grid_lines, grid_markdown
@@ -63,7 +64,7 @@ class DropHotStudy(Study):
     """Network, with options: resnet18(stem=imagenet)."""
     out: Path = Path("runs/drophot")
     """Folder of all runs and tables; the same command goes on where it stopped."""
-    arms: tuple[str, ...] = ("highest", "lowest", "random", "baseline", "baseline-matched")
+    arms: tuple[str, ...] = ("highest", "lowest", "random", "random-matched", "baseline", "baseline-matched")
     """What is trained before the pruning."""
     fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5)
     """Shares of the training data in a coreset."""
@@ -142,6 +143,8 @@ class DropHotStudy(Study):
             table = scores_table(scores, classes)
             charts, text = [*charts, scores_chart(scores, classes)], f"{table.markdown()}\n{text}"
             files["scores-table.csv"] = rows_as_csv([table])
+        if verdict := verdict_of(results):
+            text = f"{' '.join(verdict)}\n\n{text}"
         return files | {"results.csv": as_csv(lines), "table.md": text} | dict(chart_files(charts))
 
     def scores(self) -> list[Scores]:
@@ -166,8 +169,9 @@ class DropHotStudy(Study):
         return [*waves, left]
 
     def forecast(self) -> str:
-        """Say how many runs there are and about how long they take; a few batches are timed."""
-        splits, cells = load(self.data, None if self.root is None else str(self.root)), self.cells()
+        """Say how many runs there are, each once, and about how long they take; a few batches are timed."""
+        splits = load(self.data, None if self.root is None else str(self.root))
+        cells = list({cell.folder: cell for cell in self.cells()}.values())
         forecaster = Forecaster(splits, self.model)
         each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
         alike = Counter(cell.recipe.with_options(seed=0, noise=0.0) for cell in cells)
@@ -196,13 +200,14 @@ class Cell:
 
     @property
     def spoilt(self) -> str:
-        """The defects that reach this arm."""
+        """The defects that reach this run; where nothing is pruned, there are no masks to drop."""
         found = read_defects(self.defects) & SPOILT.get(self.arm, set(DEFECTS))
+        found -= set() if self.sparsity else {"masks"}
         return ",".join(sorted(found)) or "none"
 
     @property
     def folder(self) -> Path:
-        """Where it is kept; settings whose defects do not reach the arm have the same run."""
+        """Where it is kept; settings whose defects do not reach it have the same run."""
         place = self.study.out / f"noise-{self.noise:g}" / f"seed-{self.seed}" / f"defects-{arm_folder(self.spoilt)}"
         share = [] if self.arm == "baseline" else [f"fraction-{self.fraction:g}"]
         return place.joinpath(self.arm, *share, f"sparsity-{self.sparsity:g}")
@@ -256,5 +261,5 @@ class Cell:
         results = fit_fresh(self.recipe, study.data, place, study.model, self.folder, **given).results
         told = ("test_accuracy", "trained_accuracy", "pruned_accuracy", "flops", "seconds", "curves", "scores")
         where = {"arm": self.arm, "fraction": self.fraction, "sparsity": self.sparsity}
-        where |= {"defects": self.defects, "noise": self.noise, "seed": self.seed}
+        where |= {"defects": self.defects, "spoilt_by": self.spoilt, "noise": self.noise, "seed": self.seed}
         return where | {name: results[name] for name in told}

@@ -6,10 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sartor.report.statistics import Interval, mean_interval
+from sartor.recipes.drophot_options import NONE
+from sartor.report.statistics import Interval, mean_interval, paired_difference
 from sartor.studies.selector_table import against, difference, mean, spread
 
-DIFFERENCES = ("minus_baseline", "minus_matched", "minus_random")
+BASELINE = "baseline"
+DIFFERENCES = {
+    "minus_baseline": "minus all data",
+    "minus_matched": "minus all data at equal cost",
+    "minus_random": "minus random",
+    "minus_random_matched": "minus random at equal cost",
+}
+"""Differences of the accuracy after the tuning, and the heads of their columns."""
+ADDED = "added to minus all data by the defects"
 NEAR = 0.1
 """Share by which two costs may differ and still count as equal."""
 
@@ -19,8 +28,8 @@ class GridLine:
     """One arm in one cell of the grid, over its seeds; accuracies and differences in percentage points.
 
     `trained`, `pruned` and `accuracy` are before the pruning, after it, and after the tuning; differences are of the
-    last, to all data at equal epochs, to all data at equal cost (None of an arm whose cost is another), to a random
-    coreset.
+    last, to all data and to a random coreset, each at equal epochs and at equal cost (None of an arm whose cost is
+    another). `added_by_defects` is what the defects add to `minus_baseline`, None where they reach neither of the two.
     """
 
     defects: str
@@ -34,6 +43,8 @@ class GridLine:
     minus_baseline: Interval | None
     minus_matched: Interval | None
     minus_random: Interval | None
+    minus_random_matched: Interval | None
+    added_by_defects: Interval | None
     flops: float
 
 
@@ -45,7 +56,8 @@ Cells = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
 def grid_lines(results: Iterable[Mapping[str, Any]]) -> list[GridLine]:
     """Return the lines of all cells."""
-    return [line for place, arms in sorted(cells_of(results).items()) for line in lines_of_cell(place, arms)]
+    cells = cells_of(results)
+    return [line for place in sorted(cells) for line in lines_of_cell(place, cells[place], cell_without(cells, place))]
 
 
 def cells_of(results: Iterable[Mapping[str, Any]]) -> dict[Place, Cells]:
@@ -60,15 +72,18 @@ def cells_of(results: Iterable[Mapping[str, Any]]) -> dict[Place, Cells]:
     return {**groups}
 
 
-def lines_of_cell(place: Place, arms: Cells) -> list[GridLine]:
-    """Return the lines of one cell."""
-
-    def points(name: str) -> dict[str, dict[int, float]]:
-        return {arm: {seed: 100 * run[name] for seed, run in runs.items()} for arm, runs in arms.items()}
-
+def lines_of_cell(place: Place, arms: Cells, sound: Cells) -> list[GridLine]:
+    """Return the lines of one cell; `sound` is the same one without defects."""
+    final, trained, pruned = (
+        {arm: points(runs, name) for arm, runs in arms.items()}
+        for name in ("test_accuracy", "trained_accuracy", "pruned_accuracy")
+    )
     cost = {arm: mean(run["flops"] for run in runs.values()) for arm, runs in arms.items()}
-    matched = cost.get("baseline-matched", 0.0)
-    final, trained, pruned = points("test_accuracy"), points("trained_accuracy"), points("pruned_accuracy")
+
+    def at_equal_cost(arm: str, control: str) -> Interval | None:
+        near = control in cost and abs(cost[arm] - cost[control]) <= NEAR * cost[control]
+        return against(final, arm, control) if near else None
+
     return [
         GridLine(
             *place,
@@ -76,13 +91,37 @@ def lines_of_cell(place: Place, arms: Cells) -> list[GridLine]:
             mean_interval(list(trained[arm].values())),
             mean_interval(list(pruned[arm].values())),
             mean_interval(list(final[arm].values())),
-            against(final, arm, "baseline"),
-            against(final, arm, "baseline-matched") if abs(cost[arm] - matched) <= NEAR * matched else None,
+            against(final, arm, BASELINE),
+            at_equal_cost(arm, "baseline-matched"),
             against(final, arm, "random"),
+            at_equal_cost(arm, "random-matched"),
+            paired_difference(gains(arms, arm), gains(sound, arm)) if is_reached(arms, arm) else None,
             cost[arm],
         )
-        for arm, runs in arms.items()
+        for arm in arms
     ]
+
+
+def points(runs: Mapping[int, Mapping[str, Any]], name: str) -> dict[int, float]:
+    """Return an accuracy of some runs in percentage points, by seed."""
+    return {seed: 100 * run[name] for seed, run in runs.items()}
+
+
+def cell_without(cells: Mapping[Place, Cells], place: Place) -> Cells:
+    """Return the same cell without defects; nothing where it was not run."""
+    return cells.get((NONE, *place[1:]), {})
+
+
+def gains(arms: Cells, arm: str) -> dict[int, float]:
+    """Return by seed what an arm has over all data at equal epochs, after the tuning: what the report claims."""
+    mine, whole = (points(arms.get(name, {}), "test_accuracy") for name in (arm, BASELINE))
+    return {seed: mine[seed] - whole[seed] for seed in mine if seed in whole}
+
+
+def is_reached(arms: Cells, arm: str) -> bool:
+    """Tell whether the defects of a cell reach an arm or the baseline; if not, their runs are those without defects."""
+    runs = [run for name in (arm, BASELINE) for run in arms.get(name, {}).values()]
+    return arm != BASELINE and any(run["spoilt_by"] != NONE for run in runs)
 
 
 def grid_markdown(lines: Sequence[GridLine]) -> str:
@@ -91,17 +130,18 @@ def grid_markdown(lines: Sequence[GridLine]) -> str:
     for key in dict.fromkeys((line.defects, line.noise, line.fraction) for line in lines):
         here = [line for line in lines if (line.defects, line.noise, line.fraction) == key]
         labels = "" if key[1] == 0 else f", {100 * key[1]:g} % of the labels wrong"
-        spoilt = "" if key[0] == "none" else f", defects: {key[0]}"
+        spoilt = "" if key[0] == NONE else f", defects: {key[0]}"
+        columns = DIFFERENCES | ({"added_by_defects": ADDED} if spoilt else {})
+        heads = ["sparsity", "arm", "before pruning, %", "pruned", "tuned", *columns.values(), "FLOPs"]
         parts += [
             f"### {100 * key[2]:g} % of the data{labels}{spoilt} (n = {here[0].accuracy.n})",
             "",
-            "| sparsity | arm | before pruning, % | pruned | tuned | minus all data | minus all data at equal cost "
-            "| minus random | FLOPs |",
-            "|---|---|---|---|---|---|---|---|---|",
+            f"| {' | '.join(heads)} |",
+            f"|{'---|' * len(heads)}",
         ]
         for line in here:
             accuracies = [spread(interval) for interval in (line.trained, line.pruned, line.accuracy)]
-            minus = [difference(getattr(line, name)) for name in DIFFERENCES]
+            minus = [difference(getattr(line, name)) for name in columns]
             words = [f"{line.sparsity:g}", line.arm, *accuracies, *minus, f"{line.flops:.3g}"]
             parts.append(f"| {' | '.join(words)} |")
         parts.append("")

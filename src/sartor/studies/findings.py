@@ -124,16 +124,21 @@ def compared(name: str, other: str, found: Interval | None, unit: str = "points"
 
 
 def tally(what: str, effects: Sequence[Interval | None], positive: str = "above 0", negative: str = "below 0") -> str:
-    """Say how many of several differences leave out 0, on which side, and how many do not."""
-    known = [effect for effect in effects if effect is not None]
-    if not known or any(effect.outcome == "unknown" for effect in known):
+    """Say how many of several differences leave out 0, on which side, and how many do not; one seed shows nothing."""
+    outcomes = [effect.outcome for effect in effects if effect is not None]
+    alone = outcomes.count("unknown")
+    if alone == len(outcomes):
         return f"{what}: nothing is shown, for that takes two seeds or more."
-    outcomes = [effect.outcome for effect in known]
     return (
-        f"{what}: of {counted(len(known), 'comparison')}, {outcomes.count('better')} {positive}, "
+        f"{what}: of {counted(len(outcomes) - alone, 'comparison')}, {outcomes.count('better')} {positive}, "
         f"{outcomes.count('worse')} {negative}, {outcomes.count('unclear')} where none could be shown "
-        "(95 % intervals, not corrected for their number)."
+        f"(95 % intervals, not corrected for their number{left_out(alone)})."
     )
+
+
+def left_out(alone: int) -> str:
+    """Say of how many differences there is one seed only."""
+    return f"; {alone} more of one seed left out" if alone else ""
 
 
 def summed(what: str, effects: Mapping[str, Interval | None]) -> list[str]:
@@ -154,13 +159,14 @@ def standing(found: Interval | None, margin: float) -> str:
 
 def bounded(what: str, effects: Mapping[str, Interval | None], margin: float) -> list[str]:
     """Say whether every difference lies within +- margin, how many do, and which could be shown to leave out 0."""
-    known = {name: standing(found, margin) for name, found in effects.items()}
-    if not known or "unknown" in known.values():
+    stands = [standing(found, margin) for found in effects.values()]
+    alone = stands.count("unknown")
+    if alone == len(stands):
         return [f"{what}: nothing is shown, for that takes two seeds or more."]
-    within = sum("within" in stand for stand in known.values())
-    whole = "all of them, so over the whole grid" if within == len(known) else f"{within} of them"
+    within = sum("within" in stand for stand in stands)
+    whole = "all of them, so over the whole grid" if within == len(stands) else f"{within} of them"
     return [
-        f"{what}: of {counted(len(known), 'difference')}, within {margin:g} points of 0 (two one-sided tests, 5 %) are "
-        f"{whole}; {sum('undecided' in stand for stand in known.values())} stay undecided.",
+        f"{what}: of {counted(len(stands) - alone, 'difference')}, within {margin:g} points of 0 (two one-sided tests, "
+        f"5 %{left_out(alone)}) are {whole}; {sum('undecided' in stand for stand in stands)} stay undecided.",
         *summed(what, effects)[1:],
     ]

@@ -20,7 +20,7 @@ from sartor.studies.findings import Effect, Findings, Table, Value, summed
 from sartor.studies.trainings import Row, TrainingStudy, by_seed, mean_of, points
 
 RANDOM, DENSE = "redrawn", "dense"
-SAME = "the same minus redrawn at the same sparsity"
+SAME = "loss, minus redrawn at the same sparsity"
 PRUNED = "minus all weights"
 """What a pruned network's coresets and losses are held against: the same selector's without pruning (Fig. 5a)."""
 
@@ -89,13 +89,15 @@ class NoiseStudy(TrainingStudy):
     def tables(self, results: Sequence[Row]) -> Findings:
         """Tell the last coresets' wrong labels, the last gaps and losses, and differences to random and to dense.
 
-        The verdict holds chosen samples against random ones at the same sparsity, whose trainings are as long.
+        The verdict holds chosen samples against random ones at the same sparsity, whose trainings are as long, and
+        pruned networks against those with all weights on the same samples, random ones and all data too.
         """
         rows: list[dict[str, Value]] = []
         chosen: dict[str, Interval | None] = {}
         learnt: dict[str, Interval | None] = {}
         picky: dict[str, Interval | None] = {}
         steady: dict[str, Interval | None] = {}
+        unlearnt: dict[str, Interval | None] = {}
         for noise in self.noise:
             drawn = points(results, noise=noise, selector=RANDOM, sparsity=None)
             redrawn = {
@@ -115,6 +117,7 @@ class NoiseStudy(TrainingStudy):
                 pruned = factors["sparsity"] is not None
                 fewer = paired_difference(kept, by_seed(results, last_share, **unpruned)) if pruned and kept else None
                 nearer = paired_difference(gap, by_seed(results, last_gap, **unpruned)) if pruned else None
+                higher = paired_difference(loss, by_seed(results, memorised, **unpruned)) if pruned else None
                 itself = (factors["selector"], factors["sparsity"]) == (RANDOM, None)
                 other = None if itself else paired_difference(mine, drawn)
                 rows.append(
@@ -127,7 +130,8 @@ class NoiseStudy(TrainingStudy):
                         "test - validation loss": mean_of(gap),
                         f"gap, {PRUNED}": Effect(nearer),
                         "loss of wrong - right labels": mean_of(loss),
-                        "the same minus dense": Effect(less),
+                        f"loss, {PRUNED}": Effect(higher),
+                        "loss, minus dense": Effect(less),
                         SAME: Effect(beside),
                     }
                 )
@@ -137,12 +141,15 @@ class NoiseStudy(TrainingStudy):
                 if selected:
                     learnt[name] = beside
                 if selected and pruned:
-                    picky[name], steady[name] = fewer, nearer
+                    picky[name] = fewer
+                if pruned:
+                    steady[name], unlearnt[name] = nearer, higher
         verdict = summed("Percent of wrong labels in the last coreset, minus that of all data (random's)", chosen)
         what = "Loss of wrong minus right labels (high: not learnt by heart), chosen minus redrawn at the same sparsity"
         verdict += summed(what, learnt)
         verdict += summed("Percent of wrong labels in the last coreset of a pruned network, minus all weights", picky)
         verdict += summed("Test minus validation loss of a pruned network, minus all weights", steady)
+        verdict += summed("Loss of wrong minus right labels of a pruned network, minus all weights", unlearnt)
         table = Table(f"Wrong labels, {counted(self.seeds, 'seed')}", rows)
         return Findings([table], verdict, [Chart("figure", list(self.panels(results)))])
 

@@ -21,8 +21,14 @@ from sartor.studies.trainings import Row, TrainingStudy, mean_of, points, share_
 
 SMOOTH = "label smoothing"
 COMPLETE = "complete"
-WAYS = {"random": "coreset-only(selector=random)", "chosen": "coreset-only", "SWaST": "swast-cut"}
-"""Redrawn random samples with all weights, chosen ones with all weights, chosen ones with pruned weights."""
+SWAST, ALL_DATA = "SWaST", "all, pruned"
+WAYS = {
+    "random": "coreset-only(selector=random)",
+    "chosen": "coreset-only",
+    SWAST: "swast-cut",
+    ALL_DATA: "prune-only",
+}
+"""Redrawn random samples and chosen ones with all weights; chosen samples and all samples with pruned weights."""
 
 
 @STUDIES.register("preservation")
@@ -65,7 +71,7 @@ class PreservationStudy(TrainingStudy):
         """Yield every way with every kind of hold; at equal cost all have that of SWaST without preservation."""
         for fraction, way, hold in itertools.product(self.fractions, WAYS, self.holds()):
             plain = self.arm(way, hold, fraction)
-            target = self.forecaster()(self.arm("SWaST", "none", fraction)).flops
+            target = self.forecaster()(self.arm(SWAST, "none", fraction)).flops
             for match in ("epochs", "cost"):
                 recipe = plain if match == "epochs" else self.at_cost(plain, target)
                 yield {"samples": way, "hold": hold, "fraction": fraction, "match": match}, recipe
@@ -78,9 +84,9 @@ class PreservationStudy(TrainingStudy):
         """Make one way with one kind of hold."""
         smoothing = self.smoothing if hold == SMOOTH else 0.0
         base = self.base(selector=self.selector, fraction=fraction, label_smoothing=smoothing)
-        recipe = make_arm(WAYS[way], base, n=10_000)
         if not hold.startswith("lambda"):
-            return recipe.with_options(preserve="none")
+            return make_arm(WAYS[way], base, n=10_000).with_options(preserve="none")
+        recipe = make_arm("prune-only+preserve" if way == ALL_DATA else WAYS[way], base, n=10_000)
         weight, which = read_hold(hold)
         return recipe.with_options(preserve=which, preserve_weight=weight)
 
@@ -88,7 +94,7 @@ class PreservationStudy(TrainingStudy):
         """Tell accuracies and differences to no hold, to label smoothing, and to SWaST with the same hold."""
         rows: list[dict[str, Value]] = []
         panels: list[Panel] = []
-        effects: dict[str, dict[str, Interval | None]] = {"none": {}, SMOOTH: {}, "SWaST": {}, COMPLETE: {}}
+        effects: dict[str, dict[str, Interval | None]] = {"none": {}, SMOOTH: {}, SWAST: {}, COMPLETE: {}}
         for noise, match, fraction in itertools.product(self.noise, ("epochs", "cost"), self.fractions):
             series: list[Series] = []
             for way in WAYS:
@@ -97,16 +103,17 @@ class PreservationStudy(TrainingStudy):
                 found = []
                 for place, (hold, mine) in enumerate(by_hold.items()):
                     others = {name: by_hold[name] for name in ("none", SMOOTH)}
-                    others["SWaST"] = points(results, **where, samples="SWaST", hold=hold)
+                    others[SWAST] = points(results, **where, samples=SWAST, hold=hold)
                     if len(self.states) > 1 and COMPLETE in self.states:
                         others[COMPLETE] = by_hold[complete_of(hold)]
                     row: dict[str, Value] = {**where, "samples": way, "hold": hold, "accuracy": mean_of(mine)}
-                    aim = {**where, "samples": "SWaST", "hold": "none"}
+                    aim = {**where, "samples": SWAST, "hold": "none"}
                     row["FLOPs (share of target)"] = share_of(results, aim, **where, samples=way, hold=hold)
                     for name, other in others.items():
                         effect = None if other is mine or name == way else paired_difference(mine, other)
                         row[f"minus {name}"] = Effect(effect)
-                        told = hold.startswith("lambda") and (match, way) != ("cost", "SWaST")  # as at equal epochs
+                        told = hold.startswith("lambda") and (match, way) != ("cost", SWAST)  # as at equal epochs
+                        told &= (name, way) != (SWAST, ALL_DATA)
                         if effect is not None and told:
                             effects[name][f"{way}, {hold}, {fraction:g} of the data, {match}, noise {noise:g}"] = effect
                     rows.append(row)
@@ -117,7 +124,7 @@ class PreservationStudy(TrainingStudy):
             panels.append(Panel(title, "", "test accuracy (%)", series, names=self.holds()))
         verdict = summed("Preservation minus none", effects["none"])
         verdict += summed("Preservation minus label smoothing", effects[SMOOTH])
-        verdict += summed("Preservation without pruning minus SWaST with the same weight", effects["SWaST"])
+        verdict += summed("Preservation without pruning minus SWaST with the same weight", effects[SWAST])
         if any(effects[COMPLETE].values()):
             verdict += summed("Preservation of some states minus that of all with the same weight", effects[COMPLETE])
         table = Table(f"What holds the network, {counted(self.seeds, 'seed')}, percentage points", rows)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sartor.comparison import load
 from sartor.errors import ConfigError, SartorError, SelectionError
 from sartor.files import make_folder, read_json, write_atomic
+from sartor.prune.base import BasePruner
 from sartor.prune.masks import Masks
 from sartor.prune.rewiring import Rewiring
 from sartor.randomness import generator as drawing
@@ -93,6 +94,24 @@ def followed(*, of: str, folder: str, sparsity: float | Mapping[str, float]) -> 
 def replayed(*, of: str, folder: str, seed: int, sparsity: float | Mapping[str, float]) -> Replayed:
     """Make a pruner that takes the masks kept in a run's folder; `of` names the pruner that made them."""
     return Replayed(moving(of, sparsity), folder, seed)
+
+
+@dataclass(frozen=True)
+class Left(BasePruner):
+    """The masks that another run has left in its folder, from the first step to the last."""
+
+    folder: str
+
+    def init(self, model: nn.Module, **given: Any) -> Masks:
+        """Read the masks and set dead weights to zero."""
+        masks = Masks(model, load_file(Path(self.folder) / "masks.safetensors"))
+        masks.apply()
+        return masks
+
+
+def left(*, folder: str, sparsity: float | Mapping[str, float]) -> Left:
+    """Make a pruner of the masks in a run's folder, which are as sparse as they are."""
+    return Left(folder)
 
 
 def moving(spec: str, sparsity: float | Mapping[str, float]) -> Rewiring:

@@ -151,10 +151,10 @@ class Square:
 
     def by_seed(self, samples: str, weights: str, preserve: str = NONE) -> dict[int, float]:
         """Return the interaction by seed: what the pair does beyond the sum of what each does alone."""
-        corners = [self.points(samples, weights, preserve), self.points(ALL, weights), self.points(samples, ALL)]
-        joint, pruned, selected = corners
-        whole = self.points(ALL, ALL)
-        return {seed: joint[seed] - pruned[seed] - selected[seed] + whole[seed] for seed in joint}
+        joint, whole = self.points(samples, weights, preserve), self.points(ALL, ALL)
+        pruned, selected = self.points(ALL, weights), self.points(samples, ALL)
+        seeds = joint.keys() & pruned.keys() & selected.keys() & whole.keys()
+        return {seed: joint[seed] - pruned[seed] - selected[seed] + whole[seed] for seed in sorted(seeds)}
 
     def interaction(self, samples: str, weights: str, preserve: str = NONE) -> Interval | None:
         """Return the interaction over seeds."""

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import tyro
 
+from sartor.errors import ConfigError
 from sartor.recipes.arms import make_arm
 from sartor.recipes.recipe import Recipe
-from sartor.recipes.timetable import TIMINGS
+from sartor.recipes.timetable import TIMINGS, Slot
 from sartor.registry import STUDIES
 from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, paired_difference
@@ -49,6 +50,20 @@ class TimingStudy(TrainingStudy):
     """Epochs between two selections, R, each tried."""
     arms: tuple[str, ...] = ("redrawn", "coreset-only", "swast-cut")
     """Arms (sartor compare) that have a coreset."""
+
+    def check(self) -> None:
+        """Raise ConfigError for intervals at which two readings are the same."""
+        super().check()
+        for every, (one, other) in itertools.product(self.intervals, itertools.combinations(TIMINGS, 2)):
+            if self.slots(every, one) == self.slots(every, other):
+                raise ConfigError(
+                    f"intervals has {every}: in {self.epochs} epochs with fraction {self.fraction:g}, {one} and "
+                    f"{other} choose before the same epochs, so nothing is compared. Give another one, or more epochs."
+                )
+
+    def slots(self, every: int, timing: str) -> list[Slot]:
+        """Return the epochs of a reading, for 10,000 samples."""
+        return self.base(every=every, fraction=self.fraction, selection_timing=timing).timetable(n=10_000)
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield every arm in every reading, for as many epochs, and for as many FLOPs as the literal one."""

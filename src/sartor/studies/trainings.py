@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sartor.comparison import Forecaster, Work, fit_fresh, load, model_for
-from sartor.errors import check_range
+from sartor.errors import TrainingError, check_range
 from sartor.recipes.dense import Dense
 from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
@@ -69,9 +69,9 @@ class RecipeStudy(GridStudy):
         """Return what the study needs of a run beside `KEPT`."""
         return {}
 
-    def waits(self, factors: Row) -> bool:
-        """Tell whether a run reads what others have left: it is made when they are done."""
-        return False
+    def sources(self, cell: Cell) -> Sequence[Cell]:
+        """Return the runs that a run is made from: it is made when they are done."""
+        return ()
 
     def made(self, cell: Cell) -> Result:
         """Make a run, or read it back."""
@@ -79,7 +79,7 @@ class RecipeStudy(GridStudy):
 
     def stages(self) -> Mapping[str, Sequence[Work]]:
         """Return the runs, and then those that read what these have left."""
-        late = [self.waits(dict(cell.factors)) or cell.first != cell for cell in self.cells()]
+        late = [bool(self.sources(cell)) or cell.first != cell for cell in self.cells()]
         first, then = ([c for c, is_late in zip(self.cells(), late) if is_late == which] for which in (False, True))
         return {"cells": first} | ({"cells that follow": then} if then else {})
 
@@ -96,12 +96,12 @@ class RecipeStudy(GridStudy):
     def can_miss(self, outcomes: Outcomes) -> bool:
         """Runs of single seeds may fail, such as trainings that diverge, if each setting has another one.
 
-        Nothing is told where runs are made from others.
+        With a run those fail that are made from it.
         """
         found = self.by_work(outcomes)
         there = {(cell.factors, cell.recipe.noise) for cell in self.cells() if found.get(cell)}
         lost = {(cell.factors, cell.recipe.noise) for cell in self.cells() if cell in found and not found[cell]}
-        return self.makes_as_told and lost <= there
+        return lost <= there
 
     @property
     def makes_as_told(self) -> bool:
@@ -204,6 +204,7 @@ class Cell:
 
     def run(self) -> dict[str, Any]:
         """Train (or read it back) and return what varies and what came of it."""
+        check_finished(self.study.sources(self))
         result = self.study.made(self)
         where = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
         return where | {name: result.results[name] for name in KEPT} | self.study.told(result)
@@ -213,6 +214,13 @@ class Cell:
         study, labels = self.study, {"arm": self.name, "data": self.study.data, "model": model}
         given: dict[str, Any] = {"labels": labels, "shared": study.shared, **options}
         return fit_fresh(recipe, study.data, study.place, model, self.folder, **given)
+
+
+def check_finished(cells: Iterable[Cell]) -> None:
+    """Raise TrainingError unless all of some runs are finished."""
+    missing = [cell.title for cell in cells if not (cell.folder / "results.json").exists()]
+    if missing:
+        raise TrainingError(f"it takes what {' and '.join(missing)} should have left, and that failed.")
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,0 +1,63 @@
+"""What each defect of DropHot's public code adds to the gain that its report claims, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sartor.recipes.drophot_options import NONE
+from sartor.report.statistics import paired_difference
+from sartor.report.wording import counted
+from sartor.studies.drophot_table import BASELINE, Cells, Place, cell_without, cells_of, gains, is_reached
+from sartor.studies.findings import tally
+from sartor.studies.selector_table import difference, mean
+
+CLAIMED = ("highest", "lowest")
+"""How the names of the arms begin that the report claims a gain of."""
+
+
+def verdict_of(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say of each setting what its defects add to an arm's gain over all data, or why that cannot be said."""
+    cells = cells_of(results)
+    spoilt = sorted({place[:2] for place in cells if place[0] != NONE})
+    missing = [] if any(place[0] == NONE for place in cells) else ["`none` among the defects"]
+    missing += [] if any(BASELINE in arms for arms in cells.values()) else ["`baseline` among the arms"]
+    if spoilt and missing:
+        return [f"What the defects add to the gain over all data is not told: that takes {' and '.join(missing)}."]
+    return [sentence for setting in spoilt for sentence in sentences_on(cells, *setting)]
+
+
+def sentences_on(cells: Mapping[Place, Cells], defects: str, noise: float) -> list[str]:
+    """Say what the defects of one setting add: to each arm on average over the cells they reach, and cell by cell.
+
+    Cells are counted of the arms that the report is about, where they are there: all arms that a defect does not reach
+    have the same share, what the baseline loses by it.
+    """
+    places: dict[str, list[Place]] = {}
+    for place in sorted(cells):
+        if place[:2] == (defects, noise):
+            for arm in cells[place]:
+                if is_reached(cells[place], arm):
+                    places.setdefault(arm, []).append(place)
+    labels = "" if noise == 0 else f" with {100 * noise:g} % of the labels wrong"
+    what = f"What `{defects}` adds to the gain over all data{labels}"
+    if not places:
+        return [f"{what}: nothing, for it reaches no arm's gain here."]
+    counting = [arm for arm in places if arm.startswith(CLAIMED)] or list(places)
+    told, effects = [], []
+    for arm, found in places.items():
+        spoilt = [gains(cells[place], arm) for place in found]
+        sound = [gains(cell_without(cells, place), arm) for place in found]
+        before, after = averaged(sound), averaged(spoilt)
+        both = f"{mean(before.values()):+.2f} without, {mean(after.values()):+.2f} with"
+        told.append(f"{arm} {difference(paired_difference(after, before))} ({both})")
+        if arm in counting:
+            effects += [paired_difference(*pair) for pair in zip(spoilt, sound, strict=True)]
+    over = f"in points and on average over {counted(len(next(iter(places.values()))), 'cell')}"
+    return [f"{what}, {over}: {', '.join(told)}.", tally(f"Cell by cell, {' and '.join(counting)}", effects)]
+
+
+def averaged(cells: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return the mean over some cells, by seed, of the seeds that all have."""
+    seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
+    return {seed: mean(cell[seed] for cell in cells) for seed in seeds}
