@@ -65,6 +65,15 @@ def test_a_plan_is_every_arm_seed_and_noise_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_kind_of_noise_goes_where_there_is_noise(tmp_path: Path) -> None:
+    base = BASE.with_options(noise_kind="any")
+    jobs = plan(tmp_path, base, arms=["swast-cut", "dense"], noises=[0, 0.25])
+    assert {(job.recipe.noise, job.recipe.noise_kind) for job in jobs} == {(0, "other"), (0.25, "any")}
+    with pytest.raises(ConfigError, match="noise_kind: without effect without noise"):
+        run_job(plan(tmp_path, base, arms=["dense"], noises=[0])[0])
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_at_a_time_give_what_one_at_a_time_gives(tmp_path: Path) -> None:
     options = {"arms": ["swast-cut", "redrawn"], "noises": [0.2], "seeds": [0, 1]}
     one = results_of(plan(tmp_path / "one", **options))

@@ -32,6 +32,28 @@ def test_of_equal_scores_the_first_win(largest: bool, dtype: torch.dtype) -> Non
     assert top_indices(scores, 4, largest=largest).tolist() == sorted(second)
 
 
+@given(values=FEW_VALUES | MANY_VALUES, share=st.floats(0, 1), largest=st.booleans(), seed=st.integers(0, 99))
+def test_a_generator_draws_among_equal_scores_at_the_border_and_changes_nothing_else(
+    values: list[float], share: float, largest: bool, seed: int
+) -> None:
+    k, generator = round(share * len(values)), torch.Generator().manual_seed(seed)
+    before, scores = generator.get_state(), torch.tensor(values)
+    drawn = top_mask(scores, k, largest=largest, generator=generator)
+    plain = top_mask(scores, k, largest=largest)
+    assert scores[drawn].sort().values.tolist() == scores[plain].sort().values.tolist()
+    if len(set(scores[drawn].tolist()) & set(scores[~drawn].tolist())) == 0:
+        assert torch.equal(drawn, plain)
+        assert torch.equal(generator.get_state(), before)
+
+
+def test_a_draw_among_equal_scores_is_even() -> None:
+    scores, counts = torch.tensor([2.0, 1.0, 1.0, 0.0, 1.0]), torch.zeros(5)
+    for seed in range(600):
+        counts += top_mask(scores, 2, generator=torch.Generator().manual_seed(seed))
+    assert counts[[0, 3]].tolist() == [600, 0]
+    assert counts[[1, 2, 4]].min() > 160
+
+
 def test_all_equal_scores_and_large_ties_keep_exactly_k() -> None:
     for k in (1, 999, 50_000, 99_999):
         mask = top_mask(torch.zeros(100_000), k)

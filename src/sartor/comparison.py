@@ -205,24 +205,26 @@ def plan_jobs(
     n = training_size(splits, base)
     target = None
     if match == "cost":
-        aim = family.make(match_arm, base, n)
+        aim = quiet(family.make(match_arm, base, n))
         if aim.bounded:
             raise unknown_cost(aim)
         target = forecasters[network_of(match_arm, model)](aim).flops
     jobs = []
     for arm in arms:
-        recipe, network = family.make(arm, base, n), network_of(arm, model)
+        made, network = family.make(arm, base, n), network_of(arm, model)
+        recipe = quiet(made)
         if target is not None:
             recipe = forecasters[network].matched(recipe, target)
         cost = forecasters[network](recipe)
         for noise in noises:
+            kind = made.noise_kind if noise or not any(noises) else Recipe.noise_kind
             for seed in seeds:
                 place = arm_folder(arm) if match == "epochs" else f"{arm_folder(arm)}@cost"
                 labels = {"arm": arm, "match": match, "data": data, "model": network}
                 if match == "cost":
                     labels["matched_arm"] = match_arm
                 job = Job(
-                    recipe=recipe.with_options(seed=seed, noise=noise),
+                    recipe=recipe.with_options(seed=seed, noise=noise, noise_kind=kind),
                     data=data,
                     root=root,
                     model=network,
@@ -236,6 +238,11 @@ def plan_jobs(
                 labels["command"] = describe(job)
                 jobs.append(job)
     return sorted(jobs, key=lambda job: -job.cost.trained)
+
+
+def quiet(recipe: Recipe) -> Recipe:
+    """Return a recipe as forecasts take it, whose noise is still to come."""
+    return recipe.with_options(noise_kind=Recipe.noise_kind)
 
 
 def run_job(job: Job) -> dict[str, Any]:

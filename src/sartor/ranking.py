@@ -1,4 +1,4 @@
-"""Exact counts: a share of n, the k largest of n (ties go to the lower index), a total split among groups."""
+"""Exact counts: a share of n, the k largest of n (ties by index, or drawn), a total split among groups."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from jaxtyping import Bool, Int64, Real
 from torch import Tensor
 
 
-def top_mask(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> Bool[Tensor, "n"]:
-    """Mark the k largest (or smallest) scores; of equal ones at the border the lower indices win.
+def top_mask(
+    scores: Real[Tensor, "n"], k: int, *, largest: bool = True, generator: torch.Generator | None = None
+) -> Bool[Tensor, "n"]:
+    """Mark the k largest (or smallest) scores; of equal ones at the border the lower indices win, or a draw.
+
+    A generator is drawn from only where there are such.
 
     Time O(n), by selection rather than by sorting. Raises: ValueError: unless 0 <= k <= n, or if a score is NaN.
     """
@@ -29,13 +33,17 @@ def top_mask(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> Bool
     surplus = int(chosen.sum()) - k
     if surplus > 0:
         ties = (scores == border).nonzero().squeeze(1)
+        if generator is not None:
+            ties = ties[torch.randperm(len(ties), generator=generator).to(ties.device)]
         chosen[ties[len(ties) - surplus :]] = False
     return chosen
 
 
-def top_indices(scores: Real[Tensor, "n"], k: int, *, largest: bool = True) -> Int64[Tensor, "k"]:
+def top_indices(
+    scores: Real[Tensor, "n"], k: int, *, largest: bool = True, generator: torch.Generator | None = None
+) -> Int64[Tensor, "k"]:
     """Return the indices, ascending, that `top_mask` marks."""
-    return top_mask(scores, k, largest=largest).nonzero().squeeze(1)
+    return top_mask(scores, k, largest=largest, generator=generator).nonzero().squeeze(1)
 
 
 def size_of(share: float, n: int) -> int:

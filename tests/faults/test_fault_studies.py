@@ -44,6 +44,7 @@ def test_a_run_that_fails_takes_the_tables_of_the_others_with_it_only_where_it_m
     assert not Path("a/table.md").exists()
 
 
+@covers("a training of a study that fails for one seed")
 def test_with_a_run_those_fail_that_are_made_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

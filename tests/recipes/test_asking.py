@@ -199,6 +199,23 @@ def test_a_list_of_samples_that_is_damaged_or_gone_is_said(
         session.ask()
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt nothing")
+def test_finishing_twice_says_nothing_new(
+    labelled: sartor.Pool, blank: sartor.Pool, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """The network has the weights that the run gave it: that is no other network."""
+    session = opened(blank, tmp_path / "run")
+    while ids := session.ask():
+        session.tell(truth(labelled, ids))
+    first = session.finish()
+    recwarn.clear()
+    assert session.finish().results == first.results
+    assert not recwarn.list
+    other = build_model("fc(hidden=16)", classes=10, input_shape=(1, 8, 8), seed=1)
+    with pytest.warns(UserWarning, match="other weights than the one that this run began with"):
+        RECIPE.session(other, blank, out=tmp_path / "run").finish()
+
+
 def test_a_session_refuses_what_it_cannot_do(blank: sartor.Pool, tmp_path: Path) -> None:
     unknown = sartor.Pool.from_arrays(blank.inputs, ids=blank.ids)
     with pytest.raises(ConfigError, match="how many classes"):

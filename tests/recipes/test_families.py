@@ -59,6 +59,29 @@ def test_the_arms_of_the_target_have_the_same_selectors() -> None:
     assert (synced.complement, synced.t_sync) == ("zeros", 1), "synchronisation fuses, whatever the target does"
 
 
+@pytest.mark.parametrize("kd_teacher", ["selector", "ema"])
+@pytest.mark.parametrize("targets", ["last", "all"])
+@pytest.mark.parametrize(("t_sync", "phase"), [(1, 0), (2, 0), (2, 1), (3, 0)])
+def test_arms_keep_a_synchronisation_that_has_a_use_there(
+    t_sync: int, phase: int, targets: str, kd_teacher: str
+) -> None:
+    sync = {"t_sync": t_sync, "sync_phase": phase, "sync_epochs": 2, "sync_lr": 0.01}
+    base = FUSE.with_options(budgets="10,20,30,40", targets=targets, kd_teacher=kd_teacher, **sync)
+    for arm in ASKING.arms:
+        if arm == "svp":
+            continue
+        made = ASKING.make(arm, base, 100)
+        if isinstance(made, PruneFuse):
+            kept = {name: getattr(made, name) for name in sync}
+            synced = any(now.synced for now in made.outline)
+            assert kept == (sync if synced else {name: getattr(PruneFuse, name) for name in sync}), arm
+            assert made.complement == ("zeros" if made.fusion or synced else "random")
+    alone = ASKING.make("prunefuse-random", FUSE.with_options(budgets="10,20,30,40", t_sync=2), 100)
+    assert alone == FUSE.with_options(budgets="10,20,30,40", acquisition="random"), "its last selector is a fresh one"
+    scratch = ASKING.make("scratch", FUSE.with_options(t_sync=1), 100)
+    assert (scratch.t_sync, scratch.complement) == (0, "random"), "its one selector is the first"
+
+
 def test_random_labels_need_no_head() -> None:
     headed = FUSE.with_options(head="output")
     found = {arm: ASKING.make(arm, headed, 100).head for arm in ("active", "bald", "random", "prunefuse-random", "kd")}

@@ -148,6 +148,7 @@ def test_marks_become_text_and_come_back() -> None:
         ({"every": 0}, "every is 0"),
         ({"fraction": 0.0}, "fraction is 0"),
         ({"record": "batch"}, "record has no effect"),
+        ({"weighting": "none"}, "weighting has no effect"),
         ({"complement": "zeros"}, "complement: without effect without fusion"),
         ({"temperature": 2.0}, "temperature: without effect without kd"),
         ({"proxy": "dense", "fusion": True}, "proxy is dense; give --no-fusion"),

@@ -214,6 +214,23 @@ def test_which_rounds_are_synchronised(t_sync: int, phase: int, synced: list[int
     assert [now.number for now in recipe.agenda(100) if now.synced] == synced
 
 
+@pytest.mark.parametrize(
+    ("options", "trained", "synced"),
+    [
+        ({"t_sync": 1}, [0, 1, 2, 3], [1, 2, 3]),
+        ({"t_sync": 2, "sync_phase": 1}, [2, 3], [3]),
+        ({"t_sync": 2, "targets": "30,40"}, [1, 2, 3], [2]),
+        ({}, [3], []),
+    ],
+)
+def test_random_labels_train_the_selectors_that_a_target_comes_of(
+    options: dict[str, Any], trained: list[int], synced: list[int]
+) -> None:
+    rounds = PruneFuse(budgets="10,20,30,40", acquisition="random", **options).agenda(100)
+    assert [now.number for now in rounds if now.selects] == trained
+    assert [now.number for now in rounds if now.synced] == synced
+
+
 def test_the_papers_cost_counts_the_selectors_that_there_are() -> None:
     """Random labels ask no selector: where every budget has a fused target, one is trained at each, or else at none."""
     last, every = (PruneFuse(**TINY, acquisition="random", targets=targets) for targets in ("last", "all"))
@@ -283,6 +300,19 @@ def test_a_selector_that_learnt_nothing_is_said(splits: Splits) -> None:
         ({"sync_phase": 1}, "sync_phase is 1"),
         ({"dynamic": 5}, "dynamic_epochs is 20"),
         ({"record": "batch"}, "record has no effect"),
+        ({"weighting": "batch"}, "weighting has no effect"),
+        ({"t_sync": 9}, "t_sync is 9 and sync_phase 0, which with budgets 100,150,200 is no .* 1, 2, counted from 0"),
+        ({"t_sync": 3}, "is no round after the first whose selector is used; used are those of 1, 2"),
+        ({"t_sync": 2, "sync_phase": 1, "acquisition": "random"}, "used are those of 2, counted from 0; t_sync 1"),
+        ({"budgets": "100,150", "t_sync": 1, "fusion": False, "kd": False}, "whose selector is used; leave it out"),
+        ({"budgets": "0.3", "t_sync": 1, "sync_epochs": 5}, "budgets 0.3 is no round .* used; leave it out"),
+        ({**UNAIDED, "t_sync": 1}, "t_sync: without effect without an acquisition that looks at a network, fusion or"),
+        ({"budgets": "0.3", "fresh": "same"}, "fresh: without effect without a second budget"),
+        ({"budgets": "0.3", "head": "output"}, "head: without effect without a second budget"),
+        (
+            {"budgets": "0.3", "fusion": False, "kd": False, "sparsity": 0.6},
+            "sparsity: without effect without a second budget, fusion or",
+        ),
         ({"stop_after": 9}, "stop_after is 9"),
         ({"statistics": "estimated"}, "no batch-norm statistics"),
         ({"importance": "size"}, "importance is 'size'"),
@@ -308,9 +338,18 @@ def test_active_refuses_options_without_effect() -> None:
         (name,) = options
         with pytest.raises(ConfigError, match=f"{name}: without effect without an acquisition that looks at a network"):
             Active(acquisition="random", **options)
+    for options in ({"proxy": "fc"}, {"shrink": 0.5}, {"fresh": "same"}):
+        (name,) = options
+        with pytest.raises(ConfigError, match=f"{name}: without effect without a second budget"):
+            Active(budgets="0.3", **options)
+    with pytest.raises(ConfigError, match="shrink: without effect without a third budget"):
+        Active(budgets="0.1,0.3", proxy="fc", shrink=0.5)
+    assert Active(budgets="0.1,0.2,0.3", proxy="fc", shrink=0.5).shrink == Active(budgets="0.1,0.3", shrink=0.5).shrink
+    with pytest.raises(ConfigError, match="weighting has no effect"):
+        Active(weighting="none")
 
 
-@pytest.mark.parametrize("use", [{"acquisition": "entropy"}, {"fusion": True}, {"kd": True}, {"t_sync": 1}])
+@pytest.mark.parametrize("use", [{"acquisition": "entropy"}, {"fusion": True}, {"kd": True}])
 def test_a_selector_of_any_use_may_be_cut_as_one_likes(use: dict[str, Any]) -> None:
     assert PruneFuse(**{**UNAIDED, **use}, sparsity=0.6, scope="global").has_selector
 

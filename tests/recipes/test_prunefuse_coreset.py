@@ -8,7 +8,7 @@ import sartor
 from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.errors import ConfigError, SelectionError
-from sartor.prune.channels import ChannelPlan
+from sartor.prune.channels import ChannelPlan, load_small
 from sartor.recipes import PruneFuseCoreset
 from sartor.report.collect import collect
 from sartor.select.uncertainty import Entropy
@@ -82,6 +82,17 @@ def test_the_trained_proxy_chooses_and_is_fused(splits: Splits, stages: list[Any
     assert torch.equal(target.data.train.rows, chosen.rows)
     assert target.teacher is not None
     assert all(torch.equal(value, small[name]) for name, value in target.teacher.model.state_dict().items())
+
+
+def test_a_proxys_plan_is_with_the_proxy_where_nothing_is_fused(
+    splits: Splits, stages: list[Any], tmp_path: Path
+) -> None:
+    fit(PruneFuseCoreset(**TINY, selector="entropy", fusion=False), splits, CNN, out=tmp_path / "run")
+    assert not (tmp_path / "run/plan.json").exists()
+    again, _ = load_small(tmp_path / "run/stages/01-proxy", net(CNN, seed=5))
+    trained = stages[0][0].model.state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in again.state_dict().items())
+    assert not (tmp_path / "run/stages/02-target/plan.json").exists()
 
 
 def test_the_baseline_is_the_dense_network_and_a_target_from_the_first_weights(

@@ -48,6 +48,22 @@ def test_scores_by_hand():
     torch.testing.assert_close(losses(logits, torch.tensor([1, 0])), torch.tensor([math.log(4), -math.log(0.6)]))
 
 
+@pytest.mark.parametrize("name", ["least-confidence", "margin", "entropy"])
+@pytest.mark.parametrize("options", [{}, {"balanced": True}])
+def test_equal_samples_are_drawn_not_taken_by_row(name, options):
+    """The first rows are often of one class; what is better than the equal ones is kept."""
+    logits = torch.tensor([[9.0, 0.0]]).repeat(100, 1)
+    logits[70] = 0
+    seen = Scan.from_arrays(logits=logits, targets=[0] * 100)
+    found = [
+        SELECTORS.build(name, **options).select(seen, 20, generator=torch.Generator().manual_seed(seed)).rows
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert all(70 in rows and int(rows.max() - rows.min()) > 50 for rows in found)
+
+
 @pytest.mark.parametrize("name", ["least-confidence", "margin", "entropy", "loss"])
 def test_huge_logits_give_finite_scores(name):
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [0.0, 0.0, 0.0]])

@@ -66,7 +66,8 @@ def round_line(line: dict[str, Any]) -> str:
     accuracy = line.get("selector_accuracy")
     shown = "" if accuracy is None else f"; the selector is right in {100 * accuracy:.2f} %"
     asked = f", {line['asked']} more are asked for" if line["asked"] else ""
-    chance = ", which is chance" if line.get("at_chance") else ""
+    lost = "; the selector has learnt nothing" if accuracy is None else ", which is chance"
+    chance = lost if line.get("at_chance") else ""
     return f"round {line['round']:2d}  {line['labelled']} labels{asked}{shown}{chance}"
 
 

@@ -17,7 +17,7 @@ from sartor.randomness import derive
 from sartor.recipes.drawing import shrunk_and_perturbed
 from sartor.recipes.labels import Labels
 from sartor.recipes.round_plan import Planned, Prices, Round
-from sartor.recipes.rounds import LOOKS, Rounds
+from sartor.recipes.rounds import LOOKS, SECOND, Rounds
 from sartor.recipes.setup import Data
 from sartor.recipes.staged import Outcome, Stage, Stages
 from sartor.registry import RECIPES
@@ -49,7 +49,12 @@ class Active(Rounds):
         check_range("perturb", self.perturb, 0, math.inf, high_open=True)
         if self.perturb != Active.perturb and self.shrink == 0:
             raise ConfigError("perturb has no effect without shrink; leave it out, or give --shrink 0.5, say.")
-        check_effects(self, {LOOKS: (self.looks_at_network, ("proxy", "shrink"))})
+        without = {
+            LOOKS: (self.looks_at_network, ("proxy", "shrink")),
+            SECOND: (self.number_of_rounds > 1, ("proxy", "shrink")),
+            "a third budget, from which on a proxy goes on": (not self.proxy or self.number_of_rounds > 2, ("shrink",)),
+        }
+        check_effects(self, without)
 
     def round_of(self, number: int, size: int, asked: int, *, target: bool) -> Round:
         """Train what chooses where it is asked; the dense network is the target of its round as well."""

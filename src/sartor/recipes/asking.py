@@ -35,7 +35,7 @@ class Session:
     it began with, for budgets and draws are of them; `samples.json` names them, and what the pool has beside them is
     left out with a warning: rows are then those of `session.pool`.
     Raises: ConfigError: for a pool whose number of classes is not known, or a recipe that makes labels wrong.
-    DataError: for a pool without a sample that it began with.
+    DataError: for a pool without a sample that it began with, or with other classes, or in another order.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Session:
         self.test = None if test is None else test_like(given, test)
         if self.test is not None and pool.preprocess != given.preprocess:
             self.test = self.test.alone(pool.preprocess)
-        self.log = LabelLog(out / LOG)
+        self.log = LabelLog(out / LOG, pool.classes)
         check_finite(pool, "training")
         self.size = self.recipe.agenda(len(pool))[-1].size
 

@@ -118,7 +118,8 @@ class ByProxy(FusedTarget):
             network = copy.deepcopy(made.small)
         else:
             network = self.drawn(setting) if self.proxy == DENSE else self.other_network(pool)
-        return Proxy(made, stages.carry_out(Stage("proxy", training, network, setting.data, **given)))
+        plan = None if made is None else made.plan
+        return Proxy(made, stages.carry_out(Stage("proxy", training, network, setting.data, plan=plan, **given)))
 
     def proxy_options(self, epochs: int) -> dict[str, Any]:
         """Return the options of a proxy's training: nobody watches it, its accuracy in the end is enough."""
@@ -135,9 +136,9 @@ class ByProxy(FusedTarget):
         setting, told, parameters = stages.setting, dict(more), 0
         if proxy is not None:
             parameters, accuracy = proxy.outcome.result.results["parameters"], proxy.outcome.accuracy
-            lost = at_chance(accuracy, setting.data)
+            lost = at_chance(proxy.outcome)
             if lost:
-                note_chance("network that chooses", accuracy)
+                note_chance("network that chooses", proxy.outcome)
             told |= {"proxy_accuracy": accuracy, "proxy_at_chance": lost, "proxy_parameters": parameters}
         dense, pool = sum(parameter.numel() for parameter in setting.model.parameters()), setting.data.train
         told["cost_paper"] = self.paper_costs(parameters, dense, scalars_in(pool.inputs), len(pool))

@@ -13,7 +13,7 @@ from sartor.prune.channels import ChannelPlan
 from sartor.prune.channels.saving import PLAN
 from sartor.prune.masks import Masks
 from sartor.recipes.outcome import Result, costs_of, digests, selection_line, write_network, write_subset
-from sartor.recipes.setup import Data, Setting
+from sartor.recipes.setup import Setting
 from sartor.recipes.staged import LEDGER, Outcome
 from sartor.run import Run
 from sartor.types import Subset
@@ -36,23 +36,39 @@ def tell_once(run: Run, name: str, kind: str, values: Mapping[str, Any]) -> None
     run.once(name, lambda: run.log(kind, **values), save=False)
 
 
-def at_chance(accuracy: float | None, data: Data) -> bool:
+def at_chance(outcome: Outcome) -> bool:
     """Tell whether a network is no surer right than one that always says the most frequent class.
 
-    Two standard errors above that count as no better. Of the test set, or else of the held-out samples.
+    Two standard errors above that count as no better, all of several classes right never do. Of the test set, or else
+    of the held-out samples, or of those that it has learnt from.
     """
-    pool = data.test or data.validation
-    if accuracy is None or pool is None:
+    pool, accuracy, _ = judged(outcome)
+    if accuracy is None:
         return False
     share = float(pool.class_counts().max()) / len(pool)
-    return accuracy <= share + 2 * math.sqrt(share * (1 - share) / len(pool))
+    return accuracy <= share + 2 * math.sqrt(share * (1 - share) / len(pool)) and not share < accuracy == 1
 
 
-def note_chance(who: str, accuracy: float | None) -> None:
+def judged(outcome: Outcome) -> tuple[Pool, float | None, str]:
+    """Return the samples that tell whether a network has learnt anything, its accuracy there, and what they are.
+
+    The accuracy is None where the training is one of an earlier version that did not tell it.
+    """
+    data = outcome.stage.data
+    if data.test is not None:
+        return data.test, outcome.accuracy, "test samples"
+    if data.validation is not None:
+        return data.validation, outcome.accuracy, "held-out samples"
+    return data.train, outcome.train_accuracy, "samples that it learnt from, for there are no others with labels"
+
+
+def note_chance(who: str, outcome: Outcome) -> None:
     """Warn of a network that chooses and has learnt nothing."""
+    pool, accuracy, which = judged(outcome)
     warnings.warn(
-        f"the {who} has learnt nothing: its accuracy, {100 * (accuracy or 0):.1f} %, is that of chance. What it "
-        "chooses is no better than a random draw; give it more epochs, another lr, or a lower sparsity.",
+        f"the {who} has learnt nothing: its accuracy, {100 * (accuracy or 0):.1f} %, is that of chance (by {len(pool)} "
+        f"{which}). What it chooses is no better than a random draw, and may be worse; give it more epochs, another "
+        "lr, or a lower sparsity.",
         stacklevel=3,
     )
 

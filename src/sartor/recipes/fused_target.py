@@ -22,6 +22,7 @@ from sartor.recipes.fusing import (
     SCOPES,
     Cut,
     cut,
+    dispersed,
     estimate_statistics,
     fused,
     tried,
@@ -160,15 +161,24 @@ class FusedTarget(Recipe):
         return fused(made, small, complement=self.complement, dispersion=self.dispersion, generator=generator)
 
     def fused(self, stages: Stages, pool: Pool, proxy: Proxy, generator: torch.Generator) -> nn.Module:
-        """Return the dense network with the selector's weights in their places (l.8, l.13)."""
+        """Return what a target begins from, the selector's weights in their places (l.13); keep which these are."""
+        model, plan = self.refilled(stages, pool, proxy, generator)
+        keep_plan(stages.setting.run, plan)
+        return model
+
+    def refilled(
+        self, stages: Stages, pool: Pool, proxy: Proxy, generator: torch.Generator
+    ) -> tuple[nn.Module, ChannelPlan]:
+        """Return the dense network with the selector's weights in their places (l.8, l.13), and the plan of these."""
         assert proxy.made is not None
-        model = self.filled(proxy.made, proxy.model, generator)
+        made = dispersed(proxy.made, self.dispersion, generator)
+        model = fused(made, proxy.model, complement=self.complement, dispersion="none", generator=generator)
         if self.statistics == "estimated":
             with stages.ledger.timed("fuse"):
                 passed = estimate_statistics(model, pool, self.batch_size)
             each = count_flops(model, pool.gather(pool.rows[:1])).forward
             stages.ledger.charge("fuse", forward=passed, flops=passed * each)
-        return model
+        return model, made.plan
 
     def teacher(self, selector: nn.Module, student: nn.Module, pool: Pool) -> Teacher | None:
         """Return who teaches a dense network; None without distillation."""
@@ -206,8 +216,6 @@ class FusedTarget(Recipe):
         fuses = self.fusion and proxy is not None and proxy.made is not None
         model = self.fused(stages, data.train, proxy, generator) if fuses and proxy is not None else fresh()
         teacher = self.teacher(model if proxy is None else proxy.model, model, data.train)
-        if proxy is not None and proxy.made is not None:
-            keep_plan(stages.setting.run, proxy.made.plan)
         return stages.carry_out(Stage(title, training, model, data, teacher=teacher, **given))
 
     def taught_by(self, target: float, selector: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from sartor.costs import Ledger
 from sartor.data.pool import Pool
 from sartor.prune.channels import ChannelPlan, plan
 from sartor.prune.channels.choosing import SCOPES
-from sartor.prune.channels.fusing import COMPLEMENTS, DISPERSIONS, fuse, reestimate_statistics
+from sartor.prune.channels.fusing import COMPLEMENTS, DISPERSIONS, disperse, fuse, reestimate_statistics
 from sartor.prune.channels.importance import KINDS
 from sartor.recipes.channel_scores import SALIENCIES, channel_scores, told_labels
 from sartor.types import Inputs
@@ -28,6 +28,7 @@ __all__ = [
     "SCOPES",
     "Cut",
     "cut",
+    "dispersed",
     "estimate_statistics",
     "fused",
     "tried",
@@ -75,6 +76,14 @@ def tried(
     """Cut an untrained network as a recipe will, for the counts and for what is refused; labels may be missing."""
     pool, generator = told_labels(pool), torch.Generator().manual_seed(0)
     return cut(dense, pool, sparsity, importance=importance, scope=scope, generator=generator, after=after)
+
+
+def dispersed(made: Cut, dispersion: str, generator: torch.Generator) -> Cut:
+    """Return the same with a plan that puts the small network's channels where fusion is to put them.
+
+    Fused by that plan with dispersion none, and by the same generator, the network is what `fused` makes at once.
+    """
+    return replace(made, plan=disperse(made.plan, dispersion, generator=generator))
 
 
 def fused(made: Cut, small: nn.Module, *, complement: str, dispersion: str, generator: torch.Generator) -> nn.Module:

@@ -18,26 +18,37 @@ from sartor.files import writing
 class LabelLog:
     """A file of JSON lines, {"asked": [ids]} or {"told": {id: label}}; what a kill cut short is no line.
 
-    Several processes may tell at once; each line is whole and on the disk before the call returns. Lines may end as any
-    editor ends them; the last one may lack its end.
+    Labels are numbers of classes, below `classes` where that is given. Several processes may tell at once; each line is
+    whole and on the disk before the call returns. Lines may end as any editor ends them; the last one may lack its end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, classes: int | None = None) -> None:
         self.path = path
+        self.classes = classes
 
     def read(self) -> tuple[list[str], dict[str, int]]:
-        """Return all ids that were asked for, in order, and all labels. Raises: DataError: for a damaged file."""
+        """Return all ids that were asked for, in order, and all labels.
+
+        Raises: DataError: for a damaged line, or one, written by hand maybe, that tells what `tell` would have refused.
+        """
         asked: dict[str, None] = {}
         told: dict[str, int] = {}
         for number, content in enumerate(self._whole().splitlines(), start=1):
             try:
-                line: dict[str, Any] = json.loads(content)
-                asked |= dict.fromkeys(line.get("asked", ()))
-                told |= line.get("told", {})
-            except (ValueError, TypeError, AttributeError) as error:
+                line = _parsed(content)
+            except ValueError as error:
                 raise DataError(
-                    f"line {number} of {self.path} is damaged ({error}); restore it from a copy."
+                    f"line {number} of {self.path} is damaged ({error}); mend it, or restore it from a copy."
                 ) from error
+            asked |= dict.fromkeys(line.get("asked", ()))
+            for name, label in line.get("told", {}).items():
+                wrong = self._wrong(label) or _against(name, label, asked, told)
+                if wrong:
+                    raise DataError(
+                        f"line {number} of {self.path} tells {json.dumps(label)} of {name!r}, {wrong}; mend the line "
+                        "or take that label out. Nothing was changed."
+                    )
+                told[name] = label
         return list(asked), told
 
     def ask(self, ids: Sequence[str]) -> None:
@@ -72,6 +83,13 @@ class LabelLog:
             if fresh:
                 self._append({"told": fresh})
 
+    def _wrong(self, label: Any) -> str:
+        """Say why something is no label; nothing where it is one."""
+        if type(label) is int and label >= 0 and (self.classes is None or label < self.classes):
+            return ""
+        numbers = "whole numbers from 0" if self.classes is None else f"numbers from 0 to {self.classes - 1}"
+        return f"which is no class; they are {numbers} in this file"
+
     def _whole(self) -> bytes:
         """Return all lines that are whole."""
         if not self.path.exists():
@@ -93,6 +111,32 @@ class LabelLog:
     def _locked(self) -> Iterator[None]:
         with FileLock(self.path.with_name(f".{self.path.name}.lock")):
             yield
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """Return a line. Raises: ValueError: for what is none."""
+    line = json.loads(content, object_pairs_hook=_without_conflict)
+    known = isinstance(line, dict) and line.keys() <= {"asked", "told"}
+    asked, told = (line.get("asked", []), line.get("told", {})) if known else (None, None)
+    if not isinstance(told, dict) or not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
+        raise ValueError('it is neither {"asked": [ids]} nor {"told": {id: label}}')
+    return dict(line)
+
+
+def _without_conflict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs. Raises: ValueError: where two of a name differ, of which JSON keeps the last."""
+    found = dict(pairs)
+    twice = [name for name, value in pairs if found[name] != value]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is in it twice, with different values")
+    return found
+
+
+def _against(name: str, label: int, asked: Mapping[str, Any], told: Mapping[str, int]) -> str:
+    """Say what is against a label, by the lines up to its own; nothing where nothing is."""
+    if name not in asked:
+        return "which was not asked for before that line"
+    return "" if told.get(name, label) == label else f"but {told[name]} was told before"
 
 
 def _is_object(content: bytes) -> bool:

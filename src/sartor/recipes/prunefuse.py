@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -18,8 +18,8 @@ from sartor.recipes.channel_scores import scoring_cost
 from sartor.recipes.fused_target import FusedTarget, Proxy
 from sartor.recipes.fusing import Cut
 from sartor.recipes.labels import Labels
-from sartor.recipes.round_plan import Planned, Prices, Round
-from sartor.recipes.rounds import LOOKS, Rounds
+from sartor.recipes.round_plan import Planned, Prices, Round, synchronised
+from sartor.recipes.rounds import LOOKS, SECOND, Rounds
 from sartor.recipes.setup import Data
 from sartor.recipes.staged import Outcome, Stage, Stages, Training
 from sartor.registry import RECIPES
@@ -62,17 +62,31 @@ class PruneFuse(Rounds, FusedTarget):
         check_range("sync_phase", self.sync_phase, 0, max(0, self.t_sync - 1))
         self.check_optional("sync_epochs", "target_epochs", least=1)
         self.check_optional("sync_lr", low_open=True)
+        asks = LOOKS if self.number_of_rounds > 1 else SECOND
         without = {
             "t_sync": (self.t_sync > 0, ("sync_epochs", "sync_lr", "sync_phase")),
             "dynamic": (self.dynamic > 0, ("dynamic_epochs",)),
-            f"{LOOKS}, fusion, a selector that teaches or t_sync": (self.has_selector, OF_SELECTOR),
+            f"{asks}, fusion or a selector that teaches": (self.has_selector, (*OF_SELECTOR, "t_sync")),
         }
         check_effects(self, without)
+        self.check_synchronised()
         if self.dynamic:
             check_range("dynamic", self.dynamic, 2, self.dynamic_epochs)
             check_range("dynamic_epochs", self.dynamic_epochs, self.dynamic, self.length - 1)
             if self.schedule == "one-cycle":
                 raise ConfigError("dynamic goes by epochs, one-cycle by steps; use another schedule, or dynamic 0.")
+
+    def check_synchronised(self) -> None:
+        """Raise ConfigError for a synchronisation that never comes, or that nothing would use."""
+        rounds = self.outline
+        if not self.t_sync or any(now.synced for now in rounds):
+            return
+        used = ", ".join(str(now.number) for now in rounds[1:] if now.selects)
+        there = f"used are those of {used}, counted from 0; t_sync 1 meets them" if used else "leave it out"
+        raise ConfigError(
+            f"t_sync is {self.t_sync} and sync_phase {self.sync_phase}, which with budgets {self.budgets} is no round "
+            f"after the first whose selector is used; {there}."
+        )
 
     def lengthened(self, length: int) -> Self:
         """Return the same recipe with targets of so many epochs; what chooses is trained as long as before."""
@@ -85,15 +99,24 @@ class PruneFuse(Rounds, FusedTarget):
 
     @property
     def has_selector(self) -> bool:
-        """Whether a selector has any use: it chooses, is fused, teaches, or is synchronised."""
-        return self.looks_at_network or self.uses_selector or self.t_sync > 0
+        """Whether a selector has any use: it chooses, is fused, or teaches."""
+        return (self.looks_at_network and self.number_of_rounds > 1) or self.uses_selector
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether a selector or a target after the first round begins with another draw."""
+        selectors = any(now.selects and not now.synced for now in self.outline[1:])
+        targets = not self.fusion and any(now.target for now in self.outline[1:])
+        return super().draws_anew and (selectors or targets)
 
     def round_of(self, number: int, size: int, asked: int, *, target: bool) -> Round:
-        """Train a selector where it is asked, or a target needs it, or synchronisation goes on from it."""
-        later = self.t_sync > 0 and (asked > 0 or self.uses_selector)
-        selects = (asked > 0 and self.looks_at_network) or (target and self.uses_selector) or later
-        synced = self.t_sync > 0 and number > 0 and number % self.t_sync == self.sync_phase and selects
-        return Round(number, size, asked, selects, synced, target)
+        """Train a selector where it is asked, or a target needs it."""
+        selects = (asked > 0 and self.looks_at_network) or (target and self.uses_selector)
+        return Round(number, size, asked, selects, False, target)
+
+    def rounds_of(self, sizes: Sequence[int]) -> list[Round]:
+        """Synchronise selectors that have a use; train the ones that these go on from."""
+        return synchronised(super().rounds_of(sizes), self.t_sync, self.sync_phase)
 
     def check_data(self, model: nn.Module, data: Data) -> None:
         """Refuse a network that cannot be cut or fused as asked, or whose cut form cannot choose."""
@@ -117,7 +140,7 @@ class PruneFuse(Rounds, FusedTarget):
         dense, title = self.drawn(setting, now.number), f"selector-{now.key}"
         if not self.dynamic:
             made = self.cut(dense, data.train, generator, ledger=stages.ledger)
-            stage = Stage(title, self.selector_training(title), copy.deepcopy(made.small), data, **ask)
+            stage = Stage(title, self.selector_training(title), copy.deepcopy(made.small), data, plan=made.plan, **ask)
             return Proxy(made, stages.carry_out(stage))
         return self.thinned(stages, title, dense, data, generator, ask)
 
@@ -143,7 +166,8 @@ class PruneFuse(Rounds, FusedTarget):
                 plans, small = (made.plan if plans is None else plans.then(made.plan)), made.small
             role = f"{title}-part-{part + 1}"
             training = self.selector_training(role, start=start, stop=stop)
-            outcome = stages.carry_out(Stage(role, training, small, data, **(ask if part == self.dynamic else {})))
+            asks = ask if part == self.dynamic else {}
+            outcome = stages.carry_out(Stage(role, training, small, data, plan=plans, **asks))
         assert plans is not None
         assert outcome is not None
         return Proxy(Cut(dense, plans, small), outcome)
@@ -154,14 +178,15 @@ class PruneFuse(Rounds, FusedTarget):
         epochs |= {} if self.sync_epochs is not None or self.stop_after is None else {"stop": self.stop_after}
         options: dict[str, Any] = epochs | {"lr": self.sync_lr or self.lr}
         data, (whole, part) = labels.known(), (f"sync-{name}-{now.key}" for name in ("dense", "selector"))
-        begun = self.fused(stages, data.train, before, stages.setting.run.generator("fuse", now.number))
+        begun, _ = self.refilled(stages, data.train, before, stages.setting.run.generator("fuse", now.number))
         teacher = self.teacher(before.model, begun, data.train)
         dense = stages.carry_out(
             Stage(whole, self.selector_training(whole, **options), begun, data, teacher=teacher)
         ).model
         generator = stages.setting.run.generator("channels", now.number)
         made = self.cut(dense, data.train, generator, ledger=stages.ledger)
-        stage = Stage(part, self.selector_training(part, **options), copy.deepcopy(made.small), data, **ask)
+        training = self.selector_training(part, **options)
+        stage = Stage(part, training, copy.deepcopy(made.small), data, plan=made.plan, **ask)
         return Proxy(made, stages.carry_out(stage))
 
     def outcome_of(self, selector: Proxy) -> Outcome:

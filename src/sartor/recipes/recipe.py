@@ -299,7 +299,8 @@ class Recipe(ABC):
         with Run(folder, config, seed=self.seed, save_every=save_every, world=world, defaults=self.defaults()) as run:
             run.listener, run.stopping = listener if world.first else None, stopping
             if run.results is not None and folder is not None:
-                note_beginning(run.results["digest"].get("beginning", beginning), beginning)
+                if beginning != run.results["digest"]["weights"]:  # which it has when it has just been trained here
+                    note_beginning(run.results["digest"].get("beginning", beginning), beginning)
                 return recall(folder, run, model, data)
             run.announce()
             note_machine(run, chosen)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,20 @@ class Round:
     def key(self) -> str:
         """The name of the round in stages."""
         return f"round-{self.number}"
+
+
+def synchronised(rounds: Sequence[Round], every: int, phase: int) -> list[Round]:
+    """Return the rounds, those synchronised whose number, divided by `every`, leaves `phase`; none where it is 0.
+
+    What is synchronised goes on from the selector of the round before, so that is trained too. A round whose selector
+    has no use, and no later one that goes on from it, trains none.
+    """
+    found = list(rounds)
+    for number in reversed(range(1, len(found))):
+        if every and number % every == phase and found[number].selects:
+            found[number] = replace(found[number], synced=True)
+            found[number - 1] = replace(found[number - 1], selects=True)
+    return found
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ class RoundReports:
         """Tell of a round and of the training of what chooses, if there was one; warn where it learnt nothing."""
         report: dict[str, Any] = {"round": now.number, "labelled": now.size, "asked": now.asked}
         if outcome is not None:
-            lost = at_chance(outcome.accuracy, self.stages.setting.data)
+            lost = at_chance(outcome)
             parameters = outcome.result.results["parameters"]
             report |= {"selector_accuracy": outcome.accuracy, "at_chance": lost, "selector_parameters": parameters}
             if lost:
-                note_chance(f"selector of round {now.number}", outcome.accuracy)
+                note_chance(f"selector of round {now.number}", outcome)
         self.rounds.append(report)
         self._tell("round", now, report | {"flops": self.stages.ledger.flops()})
 

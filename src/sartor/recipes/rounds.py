@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from sartor.head import needs_linear_head, no_linear_head
 from sartor.randomness import derive
 from sartor.recipes.asking import Session
 from sartor.recipes.concluding import conclude_stages, keep_labelled
-from sartor.recipes.drawing import redrawn
+from sartor.recipes.drawing import note_scattered, redrawn
 from sartor.recipes.labels import Labels, read_budgets
 from sartor.recipes.one_choice import choose_at_end
 from sartor.recipes.outcome import Result, state_of
@@ -38,7 +38,7 @@ from sartor.seen import Scan
 from sartor.train import Trainer
 from sartor.types import Selector, Subset
 
-LOOKS = "an acquisition that looks at a network"
+LOOKS, SECOND = "an acquisition that looks at a network", "a second budget"
 """What some options need, in the words of their refusal."""
 UNSEEN = {"targets", "history", "gradients", "gradient_norms"}
 """Parts of a scan that samples without a label have not."""
@@ -64,7 +64,8 @@ class Rounds(Recipe):
     targets: str = "last"
     """Budgets at which a target is trained: last, all, or some of the budgets."""
     fresh: Literal["redraw", "same"] = "redraw"
-    """Whether each round draws all initial weights anew, or begins from the same ones."""
+    """Whether each round draws all initial weights anew, which scatters those of a trained network, or begins from the
+    same ones, which keeps them."""
     stop_after: int | None = None
     """Epochs after which a training ends, its schedule unchanged, unless its epochs are an option of their own; if not
     given, all."""
@@ -83,9 +84,15 @@ class Rounds(Recipe):
                 f"{self.acquisition} needs {', '.join(lacking)}, which samples without a label have not; choose an "
                 "acquisition that needs no labels, such as least-confidence, entropy, badge or k-center."
             )
-        check_effects(self, {LOOKS: (self.looks_at_network, ("head",))})
+        without = {
+            LOOKS: (self.looks_at_network, ("head",)),
+            SECOND: (self.number_of_rounds > 1, ("head", "fresh")),
+        }
+        check_effects(self, without)
         if self.record != "none":
             raise ConfigError("record has no effect where several networks are trained; leave it out.")
+        if self.weighting != Rounds.weighting:
+            raise ConfigError("weighting has no effect on samples that all weigh the same, as these do; leave it out.")
 
     def make_selector(self) -> Selector:
         """Make what chooses the samples to be labelled."""
@@ -96,6 +103,11 @@ class Rounds(Recipe):
     def looks_at_network(self) -> bool:
         """Whether the acquisition asks a network at all."""
         return bool(self.make_selector().needs)
+
+    @property
+    def number_of_rounds(self) -> int:
+        """How many rounds there are."""
+        return len(read_budgets(self.budgets))
 
     def target_numbers(self) -> set[int]:
         """Return the rounds after which a target is trained. Raises: ConfigError: for a budget that there is not."""
@@ -122,6 +134,11 @@ class Rounds(Recipe):
         if self.fresh == "same" or number == 0:
             return copy.deepcopy(setting.model).cpu()
         return redrawn(setting.model, setting.run.generator("draw", number))
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether a round after the first begins with another draw of the dense network."""
+        return self.fresh == "redraw" and self.number_of_rounds > 1
 
     @abstractmethod
     def train_selector(self, stages: Stages, now: Round, labels: Labels, before: Any, ask: Mapping[str, Any]) -> Any:
@@ -173,7 +190,15 @@ class Rounds(Recipe):
 
     def agenda(self, n: int) -> list[Round]:
         """Return what happens round by round, for a pool of n samples."""
-        sizes = [int(size) for size in read_budgets(self.budgets, n)]
+        return self.rounds_of([int(size) for size in read_budgets(self.budgets, n)])
+
+    @property
+    def outline(self) -> list[Round]:
+        """What happens round by round in a pool of any size, the numbers of labels put as 1, 2, ..."""
+        return self.rounds_of(range(1, self.number_of_rounds + 1))
+
+    def rounds_of(self, sizes: Sequence[int]) -> list[Round]:
+        """Return what happens round by round, given how many labels there are."""
         asked = [later - size for size, later in zip(sizes, [*sizes[1:], sizes[-1]], strict=True)]
         aims = self.target_numbers()
         return [self.round_of(i, size, k, target=i in aims) for i, (size, k) in enumerate(zip(sizes, asked))]
@@ -198,7 +223,7 @@ class Rounds(Recipe):
     def check_chooser(self, chooser: nn.Module, data: Data) -> None:
         """Refuse a network with which the acquisition cannot work."""
         selector = self.make_selector()
-        if selector.needs:
+        if selector.needs and self.number_of_rounds > 1:
             seen = glance(selector, chooser, data, head=self.head, scoring=self.scoring)
             if seen.bias is None and needs_linear_head(selector):
                 raise no_linear_head()
@@ -217,6 +242,8 @@ class Rounds(Recipe):
         """Ask, label, train, round by round; a run that goes on reads finished trainings back."""
         run, model = setting.run, setting.model
         model.load_state_dict(run.once("start", lambda: state_of(model)))
+        if self.draws_anew:
+            note_scattered(run, model, setting.labels.get("model"))
         stages, labels = Stages(setting), Labels(setting.data)
         reports, selector, rows = RoundReports(stages), None, self.first_labels(setting)
         for now in self.agenda(len(setting.data.train)):

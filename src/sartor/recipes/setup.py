@@ -18,7 +18,7 @@ from sartor.data.loader import Loader, check_workers
 from sartor.data.noise import corrupt
 from sartor.data.pool import Pool
 from sartor.data.split import hold_out
-from sartor.errors import ConfigError, DataError, SartorError
+from sartor.errors import ConfigError, DataError, SartorError, check_effects
 from sartor.history import History
 from sartor.memory import shortage
 from sartor.models.shapes import shape_of
@@ -82,8 +82,10 @@ class Setting:
 def prepare_data(recipe: Recipe, train: object, test: object | None, augment: Augment | None = None) -> Data:
     """Make pools of whatever was given, cut the hold-out first, then make labels wrong as asked.
 
-    Raises: DataError: where training samples have no label, or train and test disagree about classes.
+    Raises: ConfigError: for a noise_kind without noise. DataError: where training samples have no label, or train and
+        test disagree about classes.
     """
+    check_effects(recipe, {"noise": (recipe.noise > 0, ("noise_kind",))})  # here, for comparisons vary the noise
     pool = as_pool(train)
     if len(pool.labelled_rows()) < len(pool):
         missing = pool.ids_of(pool.rows[(pool.targets_of(pool.rows) < 0)][:3]) if pool.targets is not None else []
@@ -126,7 +128,7 @@ def pick_augment(name: str, own: Augment) -> Augment:
 
 
 def test_like(train: Pool, test: object) -> Pool:
-    """Make a pool of the test data, read as the training data are. Raises: DataError: for other classes or shapes."""
+    """Make a pool of the test data, read as the training data are. Raises: DataError: for other classes."""
     pool = test if isinstance(test, Pool) else as_pool(test, preprocess=train.preprocess, classes=train.classes)
     unlabelled = len(pool) - len(pool.labelled_rows())
     if unlabelled:
@@ -134,6 +136,14 @@ def test_like(train: Pool, test: object) -> Pool:
     check_finite(pool, "test")
     if pool.classes != train.classes:
         raise DataError(f"the test data have {pool.classes} classes, the training data {train.classes}; give the same.")
+    pairs = enumerate(zip(train.class_names or (), pool.class_names or ()))  # none where either has no names
+    differing = [(number, *names) for number, names in pairs if names[0] != names[1]]
+    if differing:
+        number, own, other = differing[0]
+        raise DataError(
+            f"class {number} is {own!r} in the training data and {other!r} in the test data; give both the same "
+            "class_names in the same order."
+        )
     return pool
 
 

@@ -14,8 +14,11 @@ from typing import Any, ClassVar, Protocol, Self
 from torch import Tensor, nn
 
 from sartor.costs import Ledger
+from sartor.data.pool import Pool
 from sartor.digest import digest
 from sartor.files import read_json
+from sartor.prune.channels import ChannelPlan
+from sartor.prune.channels.saving import PLAN
 from sartor.prune.masks import Masks
 from sartor.recipes.outcome import Result, Watch, conclude, recall
 from sartor.recipes.recipe import Recipe
@@ -32,6 +35,8 @@ from sartor.train import Trainer
 from sartor.types import Pruner, Subset
 
 STAGES, LEDGER, FOUND = "stages", "ledger.json", "found.json"
+CHOOSERS = ("selector", "sync")
+"""Purposes of trainings whose networks choose samples: it is told whether they have learnt anything."""
 Costs = dict[str, dict[str, float]]
 """A ledger's accounts by purpose."""
 
@@ -140,7 +145,7 @@ class Stage:
     `weights` of the samples, in the order of `data.train.rows`; `masks` by parameter name, where no pruner makes them;
     `before` each epoch something may be done, `way` trains it, if it is not trained as usual; `then` is done with the
     trained network and returns plain values; it is given the ends of the last `snapshots` epochs. `about` tells what
-    `before`, `way` and `then` depend on.
+    `before`, `way` and `then` depend on. `plan`: the channels that the network has of a dense one, kept beside it.
     """
 
     title: str
@@ -155,6 +160,7 @@ class Stage:
     way: Way | None = None
     then: Callable[[Trainer, Snapshots | None], dict[str, Any]] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    plan: ChannelPlan | None = None
 
     def configuration(self) -> dict[str, Any]:
         """Return all that decides what comes of it."""
@@ -185,13 +191,22 @@ class Stage:
         watch = Watch(trainer, data, every=recipe.evaluate_every, probe=recipe.probe)
         subset = recipe.program(trainer, data, watch, self.weights, ends, before, way)
         settle(trainer, data, watch, subset, len(slots))
+        labels = {"format": 1, "recipe": recipe.name, "arm": self.title, "match": "epochs", "seed": recipe.seed}
+        if recipe.purpose in CHOOSERS and data.test is None and data.validation is None:
+            labels["train_accuracy"] = run.once("train accuracy", lambda: accuracy_of(trainer, data.train), save=False)
         then = self.then
         found = {} if then is None else run.once("found", lambda: then(trainer, ends))
         run.write(FOUND, found)
+        if self.plan is not None:
+            run.write(PLAN, self.plan.to_bytes())
         run.pause()
-        labels = {"format": 1, "recipe": recipe.name, "arm": self.title, "match": "epochs", "seed": recipe.seed}
         result = conclude(run, trainer, data, watch, subset, labels, beginning)
         return result, found, trainer.ledger.by_purpose()
+
+
+def accuracy_of(trainer: Trainer, pool: Pool) -> float:
+    """Return the share of a pool's samples that a network classifies rightly; charged as monitoring."""
+    return float(trainer.evaluate(pool)[1].double().mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +228,12 @@ class Outcome:
         results = self.result.results
         test: float | None = results["test_accuracy"]
         return results["validation_accuracy"] if test is None else test
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """That share of the samples that it has learnt from, for what chooses without other samples; else None."""
+        found: float | None = self.result.results.get("train_accuracy")
+        return found
 
 
 class Stages:

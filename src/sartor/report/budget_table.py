@@ -67,9 +67,9 @@ def accuracy_cell(point: Point) -> str:
 
 def selector_cell(point: Point) -> str:
     """Write the accuracy of what chooses, and in how many runs it was that of chance."""
-    if point.selector_accuracy is None:
-        return EMPTY
     lost = aside(f"chance in {point.at_chance} of {point.n}") if point.at_chance else ""
+    if point.selector_accuracy is None:
+        return f"<td>{NOTHING}{lost}</td>" if lost else EMPTY
     return f"<td>{plus_minus(point.selector_accuracy)}{lost}</td>"
 
 

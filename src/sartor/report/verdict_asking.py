@@ -101,7 +101,7 @@ def _target_training(options: Mapping[str, Any]) -> dict[str, Any]:
 def _lost(row: Row, block: Block) -> list[str]:
     """Say where selectors had learnt nothing: those that chose, and those that only a target comes of."""
     words = {
-        True: "what chooses had learnt nothing {}; such a choice is no better than a draw",
+        True: "what chooses had learnt nothing {}; such a choice is no better than a draw, and may be worse",
         False: "what the target begins from or is taught by had learnt nothing {}; it chose nothing there",
     }
     found = []

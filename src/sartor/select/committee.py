@@ -60,8 +60,9 @@ def predictions(scan: Scan, block: slice) -> Float32[Tensor, "m b c"]:
 
 
 class Committee(Ranked):
-    """What both have in common: they read the members."""
+    """What both have in common: they read the members; of equal samples some are drawn."""
 
+    by_lot = True
     parts = frozenset({"members"})
     members_count: int
 

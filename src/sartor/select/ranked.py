@@ -17,15 +17,22 @@ from sartor.types import Subset
 
 
 def keep_top(
-    scores: Float[Tensor, "n"], k: int, *, largest: bool, targets: Int64[Tensor, "n"] | None = None
+    scores: Float[Tensor, "n"],
+    k: int,
+    *,
+    largest: bool,
+    targets: Int64[Tensor, "n"] | None = None,
+    generator: torch.Generator | None = None,
 ) -> Int64[Tensor, "k"]:
-    """Return the positions of the k largest (or smallest) scores, ties to the lower position.
+    """Return the positions of the k largest (or smallest) scores; ties to the lower position, or drawn if one can.
 
     Where targets are given, each class is ranked for itself and gets its share of k by largest remainder.
     """
-    if targets is None:
-        return top_indices(scores, k, largest=largest)
-    return share_out(targets, k, lambda members, budget: members[top_indices(scores[members], budget, largest=largest)])
+
+    def kept(members: Tensor, budget: int) -> Tensor:
+        return members[top_indices(scores[members], budget, largest=largest, generator=generator)]
+
+    return kept(torch.arange(len(scores)), k) if targets is None else share_out(targets, k, kept)
 
 
 class Ranked(ABC):
@@ -33,6 +40,8 @@ class Ranked(ABC):
 
     hardest: ClassVar[str] = "highest"
     """The end of the scores at which the hardest samples are."""
+    by_lot: ClassVar[bool] = False
+    """Whether equal scores at the border are drawn; otherwise the lower rows win, often those of the first classes."""
     parts: ClassVar[frozenset[str]]
     """What the scores are read from."""
     keep: str
@@ -70,7 +79,8 @@ class Ranked(ABC):
         targets = scan.targets if self.balanced else None
         scores = self.scores(scan)
         ranks = distinct_ranks(scores, generator=generator) if self.coarse else self.ranked(scan, scores)
-        chosen = keep_top(ranks, k, largest=self.largest(scan), targets=targets)
+        drawing = generator if self.by_lot else None
+        chosen = keep_top(ranks, k, largest=self.largest(scan), targets=targets, generator=drawing)
         classes = scan.classes if self.parts & {"logits", "members"} else 0
         features = scan.features.shape[1] if "features" in self.parts else 0
         return Subset.of(scan.rows[chosen], flops=self.arithmetic(len(scan), k, classes=classes, features=features))

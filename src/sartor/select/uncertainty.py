@@ -46,8 +46,9 @@ def _others(logits: Float32[Tensor, "b c"]) -> Float32[Tensor, "b c"]:
 
 
 class Uncertain(Ranked):
-    """What the three have in common: they read the logits, a block at a time."""
+    """What the three have in common: they read the logits, a block at a time; of equal samples some are drawn."""
 
+    by_lot = True
     parts = frozenset({"logits"})
 
     def arithmetic(self, n: int, k: int, *, classes: int, features: int) -> float:
