@@ -72,6 +72,9 @@ def test_a_tiny_grid(
     assert len(shared) < trainings(study)
     assert (tmp_path / "a/table.md").read_text().splitlines()[0].endswith(".")
     assert list(csv.DictReader((tmp_path / "a/figure.csv").open()))
+    for row in csv.DictReader((tmp_path / "a/results.csv").open()):
+        if row.get("accuracy_mean"):
+            assert min(float(row[name]) for name in ("FLOPs", "paper's cost", "seconds")) > 0, "each cost in every table"
     before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
     assert main(words) == 0
     assert {path: path.read_bytes() for path in before} == before, "a finished study is read back"

@@ -18,7 +18,7 @@ from sartor.report.charts import Chart, Panel, Series
 from sartor.report.statistics import paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value
-from sartor.studies.label_rounds import LabelStudy, verdict_on
+from sartor.studies.label_rounds import LabelStudy, costs, verdict_on
 from sartor.studies.trainings import Row, average, by_seed, mean_of, points
 from sartor.studies.warm_start import WarmStart
 
@@ -113,7 +113,7 @@ def row_of(
         "after 1 epoch": mean_of(by_seed(results, lambda row: 100 * row["curve"][0], **where)),
         "mean of all epochs": mean_of(by_seed(results, lambda row: 100 * statistics.mean(row["curve"]), **where)),
         "accuracy": mean_of(mine),
-        "FLOPs": average(results, "flops", **where),
+        **costs(results, **where),
         **{name: Effect(gain) for name, gain in gains.items()},
     }
 

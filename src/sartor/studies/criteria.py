@@ -15,8 +15,8 @@ from sartor.report.charts import Chart, Panel
 from sartor.report.statistics import paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value
-from sartor.studies.label_rounds import LabelStudy, marks, selectors, verdict_on
-from sartor.studies.trainings import Row, average, mean_of, points
+from sartor.studies.label_rounds import LabelStudy, costs, marks, selectors, verdict_on
+from sartor.studies.trainings import Row, mean_of, points
 
 CHANCE = "random"
 WAYS = ("static", "dynamic")
@@ -84,6 +84,6 @@ def row_of(results: Sequence[Row], where: Mapping[str, Any]) -> dict[str, Value]
         **where,
         "selector": mean_of(learnt),
         "accuracy": mean_of(mine),
-        "FLOPs": average(results, "flops", **where),
+        **costs(results, **where),
         **{name: Effect(gain) for name, gain in gains.items()},
     }

@@ -17,8 +17,8 @@ from sartor.report.charts import Chart, Panel
 from sartor.report.statistics import paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value
-from sartor.studies.label_rounds import LabelStudy, marks, selectors, verdict_on
-from sartor.studies.trainings import Row, average, mean_of, points
+from sartor.studies.label_rounds import LabelStudy, costs, marks, selectors, verdict_on
+from sartor.studies.trainings import Row, mean_of, points
 
 NOBODY = {"teacher": "none", "lambda": None, "temperature": None}
 
@@ -91,6 +91,6 @@ def row_of(results: Sequence[Row], where: Mapping[str, Any]) -> dict[str, Value]
         **{name: where[name] for name in ("noise", *NOBODY)},
         "selector": mean_of(selectors(results, **where)),
         "accuracy": mean_of(mine),
-        "FLOPs": average(results, "flops", **where),
+        **costs(results, **where),
         "minus none": Effect(paired_difference(mine, alone) if taught else None),
     }

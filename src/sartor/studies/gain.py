@@ -15,8 +15,8 @@ from sartor.report.charts import Chart, Panel
 from sartor.report.statistics import mean_interval, paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value, compared
-from sartor.studies.label_rounds import LabelStudy, marks, verdict_on
-from sartor.studies.trainings import Row, average, mean_of, points
+from sartor.studies.label_rounds import LabelStudy, costs, marks, verdict_on
+from sartor.studies.trainings import Row, mean_of, points
 
 LEVELS = {"labels": ("random", "chosen"), "beginning": ("fresh", "fused"), "teacher": ("none", "selector")}
 """What varies, without and with: who chooses the labels, what the target begins from, who teaches it."""
@@ -117,7 +117,6 @@ def row_of(results: Sequence[Row], where: Mapping[str, Any], place: Mapping[str,
         **where,
         **place,
         "accuracy": mean_of(mine),
-        "FLOPs": average(results, "flops", **where, **place),
-        "paper's cost": average(results, "paper_cost", **where, **place),
+        **costs(results, **where, **place),
         "minus dense": Effect(None if place == REFERENCE else paired_difference(mine, dense)),
     }

@@ -14,7 +14,7 @@ from sartor.recipes.rounds import Rounds
 from sartor.report.charts import Series, series_of
 from sartor.report.statistics import Interval
 from sartor.studies.findings import Effect, Value, shown, summed
-from sartor.studies.trainings import RecipeStudy, Row, by_seed
+from sartor.studies.trainings import RecipeStudy, Row, average, by_seed
 
 RARELY = 10**6
 """Epochs between two evaluations where only the last one counts."""
@@ -86,6 +86,15 @@ def selectors(results: Sequence[Row], **where: Any) -> dict[int, float]:
     """Return the accuracies of the last selectors in percent by seed, of runs that had one."""
     having = [row for row in results if row["selector_accuracy"] is not None]
     return by_seed(having, lambda row: 100 * row["selector_accuracy"], **where)
+
+
+def costs(results: Sequence[Row], **where: Any) -> dict[str, Value]:
+    """Return what some runs cost, in the mean: all FLOPs, the paper's convention, and seconds of training and choosing.
+
+    What several runs share is charged to each.
+    """
+    names = {"flops": "FLOPs", "paper_cost": "paper's cost", "seconds": "seconds"}
+    return {title: average(results, name, **where) for name, title in names.items()}
 
 
 def verdict_on(rows: Iterable[Mapping[str, Value]], column: str, what: str, names: Sequence[str]) -> list[str]:

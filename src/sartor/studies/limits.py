@@ -13,7 +13,7 @@ from sartor.report.charts import Chart, Panel
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value
-from sartor.studies.label_rounds import LabelStudy, marks, selectors, verdict_on
+from sartor.studies.label_rounds import LabelStudy, costs, marks, selectors, verdict_on
 from sartor.studies.trainings import Row, mean_of, points
 
 USES: dict[str, dict[str, bool]] = {
@@ -92,6 +92,7 @@ def row_of(results: Sequence[Row], where: Mapping[str, Any]) -> dict[str, Value]
         "selector": mean_of(learnt),
         "selector - target by choice": Effect(paired_difference(learnt, chosen)),
         "accuracy": mean_of(mine),
+        **costs(results, **where),
         "minus nothing": Effect(paired_difference(mine, nothing) if used else None),
         "minus choice": Effect(paired_difference(mine, chosen) if further else None),
     }
