@@ -74,7 +74,7 @@ def test_a_tiny_grid(
     assert list(csv.DictReader((tmp_path / "a/figure.csv").open()))
     for row in csv.DictReader((tmp_path / "a/results.csv").open()):
         if row.get("accuracy_mean"):
-            assert min(float(row[name]) for name in ("FLOPs", "paper's cost", "seconds")) > 0, "each cost in every table"
+            assert min(float(row[name]) for name in ("FLOPs", "paper's cost", "seconds")) > 0, "every cost"
     before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
     assert main(words) == 0
     assert {path: path.read_bytes() for path in before} == before, "a finished study is read back"
