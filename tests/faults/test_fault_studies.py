@@ -1,6 +1,7 @@
 """What a study says where a part of its work has failed."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,18 @@ from tiny import covers
 from sartor.cli.main import main
 from sartor.errors import TrainingError
 from sartor.studies.trainings import Cell
+
+
+def let_fail(monkeypatch: pytest.MonkeyPatch, lost: Callable[[Cell], bool]) -> None:
+    """Let some trainings diverge."""
+    original = Cell.fit
+
+    def fit(self: Cell, *given: object, **options: object) -> object:
+        if lost(self):
+            raise TrainingError("the loss is not finite; lower --lr.")
+        return original(self, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Cell, "fit", fit)
 
 
 @covers("a training of a study that fails for one seed")
@@ -21,14 +34,7 @@ def test_a_run_that_fails_takes_the_tables_of_the_others_with_it_only_where_it_m
     words += ["--epochs", "4", "--batch-size", "40", "--noise", "0.25", "--intervals", "3", "--fraction", "0.5"]
     words += ["--arms", "coreset-only", "--out", "a"]
     failing = {"seed-1"}
-    original = Cell.fit
-
-    def fit(self: Cell, *given: object, **options: object) -> object:
-        if "skip-epochs" in str(self.folder) and self.folder.name in failing:
-            raise TrainingError("the loss is not finite; lower --lr.")
-        return original(self, *given, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Cell, "fit", fit)
+    let_fail(monkeypatch, lambda cell: "skip-epochs" in str(cell.folder) and cell.folder.name in failing)
     assert main(words) == 2
     said = capsys.readouterr()
     assert "1 run failed, see above; the tables are those of the others" in said.err
@@ -53,14 +59,7 @@ def test_with_a_run_those_fail_that_are_made_from_it(
     words = ["study", "double-loss", "--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--seeds", "3"]
     words += ["--epochs", "4", "--batch-size", "40", "--every", "2", "--fractions", "0.5", "--selectors", "el2n"]
     words += ["--pruner", "rigl(every=2)", "--probe", "5", "--out", "a"]
-    original = Cell.fit
-
-    def fit(self: Cell, *given: object, **options: object) -> object:
-        if self.title == "el2n 0.5 0.9 none own own, noise 0, seed 1":
-            raise TrainingError("the loss is not finite; lower --lr.")
-        return original(self, *given, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Cell, "fit", fit)
+    let_fail(monkeypatch, lambda cell: cell.title == "el2n 0.5 0.9 none own own, noise 0, seed 1")
     assert main(words) == 2
     said = capsys.readouterr()
     assert "it takes what el2n 0.5 0.9 none own own, noise 0, seed 1 should have left, and that failed" in said.out
