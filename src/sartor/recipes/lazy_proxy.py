@@ -54,8 +54,7 @@ class LazyProxy(ByProxy):
         check_range("every", self.every, 1, float("inf"), high_open=True)
         if self.record != "none":
             raise ConfigError("record has no effect where samples are kept batch by batch; leave it out.")
-        if self.weighting != LazyProxy.weighting:
-            raise ConfigError("weighting has no effect on samples that all weigh the same, as these do; leave it out.")
+        self.refuse_weighting()
 
     def subset_size(self, n: int) -> int:
         """All samples: which of them are kept changes from epoch to epoch."""

@@ -220,6 +220,11 @@ class Recipe(ABC):
         """Make the recipe with the strong training (docs/training.md) for those of its options that are not given."""
         return cls(**{**training_options("strong"), **options})
 
+    def refuse_weighting(self) -> None:
+        """Raise ConfigError for a weighting, where no sample has a weight."""
+        if self.weighting != Recipe.weighting:
+            raise ConfigError("weighting has no effect on samples that all weigh the same, as these do; leave it out.")
+
     def with_options(self, **options: Any) -> Self:
         """Return the same recipe with other options."""
         return dataclasses.replace(self, **options)

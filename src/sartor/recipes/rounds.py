@@ -91,8 +91,7 @@ class Rounds(Recipe):
         check_effects(self, without)
         if self.record != "none":
             raise ConfigError("record has no effect where several networks are trained; leave it out.")
-        if self.weighting != Rounds.weighting:
-            raise ConfigError("weighting has no effect on samples that all weigh the same, as these do; leave it out.")
+        self.refuse_weighting()
 
     def make_selector(self) -> Selector:
         """Make what chooses the samples to be labelled."""
