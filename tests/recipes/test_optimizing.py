@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,33 @@ def test_what_reaches_nothing_is_refused_before_anything_runs(splits: Splits, tm
 
 def net() -> nn.Module:
     return build_model("cnn(width=4)", classes=10, input_shape=(1, 8, 8), seed=0)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_adam_takes_its_steps_at_once_and_they_are_the_same(optimizer: str) -> None:
+    """Beside torch's step written out weight by weight, through a state that was saved and read back."""
+    model = net()
+    plain = copy.deepcopy(model)
+    recipe = Dense(optimizer=optimizer, lr=0.01, weight_decay=0.1)
+    fused, literal = make_optimizer(recipe, model), getattr(torch.optim, {"adam": "Adam", "adamw": "AdamW"}[optimizer])
+    by_hand = literal(plain.parameters(), lr=0.01, weight_decay=0.1, foreach=False)
+    assert all(group["fused"] for group in fused.param_groups)
+    for step in range(6):
+        if step == 3:
+            kept, fused = fused.state_dict(), make_optimizer(recipe, model)
+            fused.load_state_dict(kept)
+        for number, (parameter, other) in enumerate(zip(model.parameters(), plain.parameters())):
+            source = torch.Generator().manual_seed(100 * step + number)
+            parameter.grad = torch.randn(parameter.shape, generator=source)
+            other.grad = parameter.grad.clone()
+        fused.step()
+        by_hand.step()
+    for parameter, other in zip(model.parameters(), plain.parameters()):
+        assert torch.allclose(parameter, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_adam_leaves_to_torch_what_cannot_be_done_at_once(optimizer: str) -> None:
+    model = nn.Linear(2, 2, device="meta")
+    made = make_optimizer(Dense(optimizer=optimizer), model)
+    assert not any(group["fused"] for group in made.param_groups)
