@@ -71,3 +71,24 @@ def test_logits_come_from_a_linear_classifier(spec: str, shape: tuple[int, ...])
 def test_what_they_refuse(spec: str, classes: int, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         MODELS.build(spec, classes=classes, input_shape=shape)
+
+
+@pytest.mark.parametrize(("spec", "shape"), [("lenet", (1, 28, 28)), ("cnn", (1, 8, 8)), ("cnn", (3, 32, 32))])
+def test_pooling_before_relu_changes_no_bit(spec: str, shape: tuple[int, ...]) -> None:
+    """Beside the usual order: logits and gradients, also where all of a window is below 0 or the same."""
+    model = MODELS.build(spec, classes=10, input_shape=shape)
+    layers = dict(model.named_children())
+    names = list(layers)
+    for pool, relu in (("pool1", "relu1"), ("pool2", "relu2")):
+        i, j = names.index(pool), names.index(relu)
+        assert i + 1 == j
+        names[i], names[j] = relu, pool
+    usual = nn.Sequential(*(layers[name] for name in names)).train()
+    inputs = torch.randn(16, *shape).clamp(min=0)
+    found = []
+    for network in (model.train(), usual):
+        model.zero_grad()
+        logits = network(inputs)
+        nn.functional.cross_entropy(logits, torch.arange(16) % 10).backward()
+        found.append([logits.detach(), *(parameter.grad.clone() for parameter in model.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

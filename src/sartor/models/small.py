@@ -50,11 +50,11 @@ def lenet(classes: int, input_shape: tuple[int, ...], *, width: int = 1, dropout
     left = (((rows - 4) // 2 - 4) // 2) * (((columns - 4) // 2 - 4) // 2)
     layers = [
         ("conv1", nn.Conv2d(channels, 6 * width, 5)),
+        ("pool1", nn.MaxPool2d(2)),  # pooled first: the same values and gradients, of a quarter of the units
         ("relu1", nn.ReLU()),
-        ("pool1", nn.MaxPool2d(2)),
         ("conv2", nn.Conv2d(6 * width, 16 * width, 5)),
-        ("relu2", nn.ReLU()),
         ("pool2", nn.MaxPool2d(2)),
+        ("relu2", nn.ReLU()),
         ("flatten", nn.Flatten()),
         ("hidden1", nn.Linear(16 * width * left, 120 * width)),
         ("relu3", nn.ReLU()),
@@ -81,10 +81,10 @@ def cnn(classes: int, input_shape: tuple[int, ...], *, width: int = 16, dropout:
         layers += [
             (f"conv{i}", nn.Conv2d(sizes[i - 1], sizes[i], 3, padding=1, bias=False)),
             (f"bn{i}", nn.BatchNorm2d(sizes[i])),
-            (f"relu{i}", nn.ReLU()),
         ]
         if i < 3:
             layers.append((f"pool{i}", nn.MaxPool2d(2)))
+        layers.append((f"relu{i}", nn.ReLU()))
     if (rows // 4, columns // 4) != (2, 2):
         layers.append(("pool3", nn.AdaptiveAvgPool2d(2)))
     layers += [("flatten", nn.Flatten()), *before_classifier("cnn", dropout)]
