@@ -13,6 +13,7 @@ from sartor.models.build import build_model
 from sartor.prune.channels import ChannelPlan
 from sartor.prune.scope import prunable
 from sartor.recipes import DropHot
+from sartor.recipes.masking import PURPOSE
 from sartor.recipes.staged import Stage
 from sartor.report.collect import collect
 from staged_runs import FC, fit, net, stopped_after
@@ -29,6 +30,12 @@ def kept(model: nn.Module) -> dict[str, int]:
     return {name: int((weight != 0).sum()) for name, weight in prunable(model).items()}
 
 
+def net_with(weights: dict[str, torch.Tensor]) -> nn.Module:
+    model = net()
+    model.load_state_dict(weights)
+    return model
+
+
 CELLS = [
     DropHot(**TINY),
     DropHot(**TINY, selector="forgetting(keep=lowest, balanced=true)", record="epoch"),
@@ -42,6 +49,9 @@ CELLS = [
     DropHot(**TINY, tuning="regrow", iterations=2, reinit="initial"),
     DropHot(**TINY, iterations=2, tune_epochs=3, reinit="fresh"),
     DropHot(**TINY, legacy_defects="scores,masks"),
+    DropHot(**TINY, selector="el2n", score_sparsity=0.5),
+    DropHot(**TINY, score_sparsity=0.5, importance="snip", record="epoch"),
+    DropHot(**TINY, selector="random", match="forgetting", score_sparsity=0.5, importance="snip"),
     DropHot(**TINY, selector="crest(threshold=0)", coreset_epochs=3, reinit="fresh"),
     DropHot(**TINY, selector="sieve(every=2)", coreset_epochs=3, pruning="channels", sparsity=0.5),
 ]
@@ -54,7 +64,7 @@ def test_every_cell_costs_what_its_forecast_says(recipe: DropHot, splits: Splits
     assert {p: f for p, f in results["flops_by_purpose"].items() if f} == pytest.approx(
         cost.flops_by_purpose, rel=1e-12
     )
-    assert set(results["flops_by_purpose"]) <= {"score", "record", "select", "train", "tune"}
+    assert set(results["flops_by_purpose"]) <= {"score", "record", "select", "train", "tune", PURPOSE}
     assert sum(account["trained"] for account in results["samples"].values()) == cost.trained
     assert sum(account["forward"] for account in results["samples"].values()) == cost.scanned
     assert (results["steps"], results["epochs"]) == (cost.steps, cost.epochs)
@@ -190,6 +200,25 @@ def test_forgotten_samples_are_chosen_and_those_never_learnt_count_as_the_hardes
     assert events[chosen].max() <= events[~chosen].min()
 
 
+@pytest.mark.parametrize("importance", ["l2", "random"])
+def test_a_smaller_network_scores_and_the_whole_one_is_trained(
+    splits: Splits, stages: list[Any], importance: str
+) -> None:
+    """It begins with the weights of the channels that stay, and is trained on the same mini-batches."""
+    usual = fit(DropHot(**TINY), splits)
+    result = fit(DropHot(**TINY, score_sparsity=0.75, importance=importance), splits)
+    (whole, start), (train, _), _, (small, smaller), (again, _), _ = stages
+    assert (whole.title, small.title, train.title, again.title) == ("score", "score", "train", "train")
+    assert small.recipe == whole.recipe
+    assert small.plan is not None
+    cut = small.plan.shrink(net_with(start)).state_dict()
+    assert all(torch.equal(value, cut[name]) for name, value in smaller.items())
+    assert [smaller[name].shape[0] for name in ("hidden.weight", "classifier.weight")] == [4, 10]
+    assert [p.shape for p in again.model.parameters()] == [p.shape for p in train.model.parameters()]
+    assert (usual.results["score_parameters"], result.results["score_parameters"]) == (1210, 4 * 65 + 10 * 5)
+    assert not torch.equal(usual.subset.rows, result.subset.rows)
+
+
 def test_weights_of_a_coreset_are_trained_with(splits: Splits, stages: list[Any]) -> None:
     result = fit(DropHot(**TINY, selector="gradmatch"), splits)
     weights = stages[1][0].weights
@@ -255,7 +284,9 @@ def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits: Splits, t
         ({"iterations": 3}, "iterations is 3"),
         ({"iterations": 2, "sparsity": 0.0}, "iterations: without effect without a sparsity"),
         ({"normaliser": "l2"}, "normaliser: without effect without pruning global"),
-        ({"importance": "lamp"}, "importance: without effect without pruning channels"),
+        ({"importance": "lamp"}, "importance: without effect without channels that leave"),
+        ({"score_sparsity": 1.0}, "score_sparsity is 1"),
+        ({"selector": "random", "score_sparsity": 0.5}, "score_sparsity: without effect without a selector that needs"),
         ({"selector": "none"}, "fraction: without effect without a selector"),
         ({"selector": "random", "record": "epoch"}, "record: without effect without a selector that needs a training"),
         ({"selector": "random", "head": "x"}, "head: without effect without a score training"),

@@ -211,6 +211,40 @@ def test_a_small_grid_leaves_its_figures_and_its_values(tmp_path: Path) -> None:
     assert float(rows[1]["change rate, %_mean"]) == pytest.approx(50 * sum(told))
 
 
+def test_counts_of_a_pruned_network_stand_beside_those_of_the_whole_one_of_their_seed() -> None:
+    pruned = [
+        Scores("none", 0.0, 0, 5, history([0, 2, 1, 0], [4, 2, 1, 3]), None, scorer=0.5),
+        Scores("none", 0.0, 2, 5, history([1, 1, 2, 0], [4, 3, 1, 2]), None, scorer=0.5),
+    ]
+    whole, cut = scores_table([*pruned, *EVENTS], classes=10).rows
+    assert cut["scores"] == "counted right, by a network without 50 % of its channels"
+    expected = float(torch.corrcoef(torch.tensor([[0.0, 1, 2, 3], [0.0, 2, 1, 0]]))[0, 1])
+    assert cut["with those of the whole network"] == f"{expected:.3f}", "of seed 2 there is no whole one"
+    assert whole["with those of the whole network"] is None
+
+
+def test_a_grid_with_a_pruned_scorer_reads_each_score_from_its_own_training(tmp_path: Path) -> None:
+    flags = ["--data", "digits", "--model", "fc(hidden=8)", "--epochs", "2", "--batch-size", "256", "--seeds", "1"]
+    flags += ["--fractions", "0.2", "--sparsities", "0.8", "--arms", "highest", "highest-pruned", "--score-sparsity"]
+    flags += ["0.75", "--defects", "none", "scores", "--out", str(tmp_path)]
+    assert main(["study", "drophot", *flags]) == 0
+    rows = list(csv.DictReader((tmp_path / "scores-table.csv").open()))
+    by = " by a network without 75 % of its channels"
+    assert [row["scores"] for row in rows] == [
+        "counted right",
+        "defects scores",
+        f"counted right,{by}",
+        f"defects scores,{by}",
+    ]
+    cells = json.loads((tmp_path / "results.json").read_text())["cells"]
+    rates = {cell["arm"]: cell["scores"]["change_rate"] for cell in cells if cell["defects"] == "scores"}
+    for row, arm in ((rows[1], "highest"), (rows[3], "highest-pruned")):
+        assert float(row["change rate, %_mean"]) == pytest.approx(100 * rates[arm])
+    assert rates["highest"] != rates["highest-pruned"]
+    cost = {cell["arm"]: cell["flops"] for cell in cells if cell["defects"] == "none"}
+    assert cost["highest-pruned"] < cost["highest"]
+
+
 def test_a_grid_without_forgetting_has_no_scores(tmp_path: Path) -> None:
     grid = DropHotStudy(out=tmp_path, arms=("random", "baseline"))
     assert grid.scores() == []

@@ -17,8 +17,7 @@ from sartor.recipes.concluding import conclude_stages, keep_labelled, keep_plan,
 from sartor.recipes.defects import ChangesByPosition, chosen_by_position, held_at_rest
 from sartor.recipes.drawing import redrawn
 from sartor.recipes.drophot_options import NONE, DropHotOptions
-from sartor.recipes.forecast import selector_arithmetic
-from sartor.recipes.forecast_drophot import matched_steps
+from sartor.recipes.forecast_drophot import Scoring, matched_steps
 from sartor.recipes.one_shot import Pruned
 from sartor.recipes.outcome import HISTORY, Result, state_of
 from sartor.recipes.sampled import Drawing, Sampled
@@ -29,6 +28,8 @@ from sartor.recipes.state import all_of
 from sartor.recipes.telling import accuracy_of, curve, score_report
 from sartor.registry import RECIPES
 from sartor.types import Subset
+
+SCORER = "channels that the scorer is without"
 
 
 @RECIPES.register("drophot")
@@ -88,7 +89,11 @@ class DropHot(DropHotOptions):
         training = self.training(
             "score", self.scored, record=self.recording, evaluate_every=max(1, self.scored), probe=0
         )
-        stage = Stage("score", training, self.dense(setting), data, about=self.mode(True))
+        model, plan, about = self.dense(setting), None, self.mode(True)
+        if self.score_sparsity:
+            made = self.cut(model, data.train, generator(self.seed, "scorer"), stages.ledger)
+            model, plan, about = copy.deepcopy(made.small), made.plan, {**about, SCORER: self.score_sparsity}
+        stage = Stage("score", training, model, data, about=about, plan=plan)
         if "scores" in self.defects:
             counts = ChangesByPosition(len(data.train), derive(self.seed, "positions"))
             about = {**stage.about, "scores": "by position"}
@@ -170,8 +175,8 @@ class DropHot(DropHotOptions):
             return None
         pool, held = setting.data.train, setting.data.validation
         forward = count_flops(setting.model, pool.gather(pool.rows[:1])).forward
-        choosing = selector_arithmetic(self.matched_arm, setting.model, pool)
-        return matched_steps(self, len(pool), 0 if held is None else len(held), forward, choosing)
+        scoring = Scoring.of(self.matched_arm, setting.model, pool)
+        return matched_steps(self, len(pool), 0 if held is None else len(held), forward, scoring)
 
     def pruned(self, stages: Stages, last: Outcome, number: int, after: Pruned | None) -> tuple[Pruned, float | None]:
         """Prune what was trained last; return the accuracy, too, before anything else is done to it."""
@@ -221,6 +226,7 @@ class DropHot(DropHotOptions):
             "curves": {"train": curve([first]), "tune": curve(tunings)},
             "scores": None if history is None else score_report(history, changes, self.scored),
             "score_accuracy": None if scored is None else scored.accuracy,
+            "score_parameters": None if scored is None else scored.result.results["parameters"],
             "full_epoch_flops": 3 * count_flops(setting.model, pool.gather(pool.rows[:1])).forward * len(pool),
         }
         return replace(conclude_stages(setting, stages.ledger, last, subset, more), history=history)

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, Self
 
+import torch
 from torch import nn
 
+from sartor.costs import Ledger
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SelectionError, check_choice, check_effects, check_range
 from sartor.randomness import generator
 from sartor.ranking import size_of
+from sartor.recipes.channel_scores import told_labels
 from sartor.recipes.defects import read_defects
-from sartor.recipes.fusing import IMPORTANCES
+from sartor.recipes.fusing import IMPORTANCES, Cut, cut
 from sartor.recipes.one_choice import check_k, check_looks
 from sartor.recipes.one_shot import NORMALISERS, WAYS, OneShot, Pruned, shares_of
 from sartor.recipes.recipe import Recipe
@@ -37,6 +40,8 @@ class DropHotOptions(Recipe):
     """Epochs of each training that has no number of its own."""
     score_epochs: int | None = None
     """Epochs on all data of the network by which samples are chosen; if not given, epochs."""
+    score_sparsity: float = 0.0
+    """Share of the channels that the network which scores is without; at 0 it is the network itself."""
     coreset_epochs: int | None = None
     """Epochs on the coreset of a fresh network; if not given, epochs."""
     tune_epochs: int | None = None
@@ -73,7 +78,8 @@ class DropHotOptions(Recipe):
     normaliser: Literal["raw", "mean", "l2"] = "raw"
     """By what magnitudes are divided for global: nothing, the layer's mean, its L2 norm."""
     importance: str = "l2"
-    """What a channel is worth, for channels: l2, group-norm, lamp, random; snip, grasp or synflow, by samples."""
+    """What a channel is worth, for channels and score_sparsity: l2, group-norm, lamp, random; by samples: snip, grasp,
+    synflow."""
     tuning: Literal["masked", "regrow"] = "masked"
     """Whether pruned weights stay zero while the network is tuned, or begin at zero and grow again."""
     reinit: Literal["none", "initial", "fresh"] = "none"
@@ -91,6 +97,7 @@ class DropHotOptions(Recipe):
                 check_range(option, getattr(self, option), 1, float("inf"), high_open=True)
         check_range("fraction", self.fraction, 0, 1, low_open=True)
         check_range("sparsity", self.sparsity, 0, 1, high_open=True)
+        check_range("score_sparsity", self.score_sparsity, 0, 1, high_open=True)
         check_range("iterations", self.iterations, 1, self.tuned)
         check_choice("pruning", self.pruning, WAYS)
         check_choice("normaliser", self.normaliser, NORMALISERS)
@@ -135,10 +142,10 @@ class DropHotOptions(Recipe):
         scored = self.is_scored or self.match is not None
         without = {
             "a selector": (self.selector != NONE or self.match is not None, ("fraction",)),
-            "a selector that needs a training": (scored, ("score_epochs", "record")),
+            "a selector that needs a training": (scored, ("score_epochs", "score_sparsity", "record")),
             "a score training": (self.is_scored, ("head",)),
             "pruning global": (self.pruning == "global", ("normaliser",)),
-            "pruning channels": (self.pruning == "channels", ("importance",)),
+            "channels that leave": (self.pruning == "channels" or self.score_sparsity > 0, ("importance",)),
             "a sparsity": (self.sparsity > 0, ("iterations",)),
         }
         check_effects(self, without)
@@ -249,8 +256,19 @@ class DropHotOptions(Recipe):
         check_looks(selector, self.selector, self.scored, "score_epochs")
         check_k(selector, self.selector, data.train, k, self.fraction)
         if self.is_scored:
-            slots = [*everything(n, self.scored), Slot(k, draws=True)]
-            check_supplies(selector, self.selector, model, data, slots, head=self.head, scoring=self.scoring)
+            slots, scorer = [*everything(n, self.scored), Slot(k, draws=True)], self.scorer(model, data.train)
+            check_supplies(selector, self.selector, scorer, data, slots, head=self.head, scoring=self.scoring)
+
+    def cut(self, model: nn.Module, pool: Pool, drawn: torch.Generator, ledger: Ledger | None = None) -> Cut:
+        """Cut the network that scores out of an untrained one; samples that this reads are charged to `ledger`."""
+        given: dict[str, Any] = {"importance": self.importance, "scope": "local", "ledger": ledger}
+        return cut(model, pool, self.score_sparsity, generator=drawn, **given)
+
+    def scorer(self, model: nn.Module, pool: Pool) -> nn.Module:
+        """Return an untrained network such as the one that scores, for the counts and for what is refused."""
+        if not self.score_sparsity:
+            return model
+        return self.cut(model, told_labels(pool), generator(self.seed, "scorer")).small
 
     def prunings(self, model: nn.Module, pool: Pool) -> list[Pruned]:
         """Prune a copy of an untrained network as the trained one will be, for the counts and for what is refused."""

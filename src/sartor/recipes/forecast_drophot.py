@@ -22,6 +22,25 @@ from sartor.recipes.timetable import count_steps, fixed_steps
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """What scores and chooses costs: FLOPs of a forward pass and of being cut, and a selector's own arithmetic."""
+
+    forward: float
+    cut: float
+    cut_samples: int
+    choosing: Choosing
+
+    @classmethod
+    def of(cls, recipe: DropHotOptions, model: nn.Module, pool: Pool) -> Scoring:
+        """Cut a network as the recipe will, and count."""
+        network, example = recipe.scorer(model, pool), pool.gather(pool.rows[:1])
+        passed, flops = 0, 0.0
+        if recipe.score_sparsity:
+            passed, flops = scoring_cost(recipe.importance, count_flops(model, example).forward, len(pool))
+        return cls(count_flops(network, example).forward, flops, passed, selector_arithmetic(recipe, network, pool))
+
+
+@dataclass(frozen=True)
 class PrunedNetworks:
     """What a network costs before all prunings and after each, however long it is trained; weights by number.
 
@@ -63,16 +82,17 @@ def forecast_drophot(
     Equals the ledger of the run; where all layers are ranked together, it takes what layers of this network would keep.
     """
     forward = networks.whole.forward
-    tally = before_pruning(recipe, n, held, forward, selector_arithmetic(recipe, model, pool))
+    tally = before_pruning(recipe, n, held, forward, Scoring.of(recipe, model, pool))
     if recipe.match is not None:
-        choosing = selector_arithmetic(recipe.matched_arm, model, pool)
-        size, steps = recipe.subset_size(n), matched_steps(recipe, n, held, forward, choosing)
+        scoring = Scoring.of(recipe.matched_arm, model, pool)
+        size, steps = recipe.subset_size(n), matched_steps(recipe, n, held, forward, scoring)
         samples = trained_in(size, steps, recipe.batch_size)
         tally.charge("train", 3 * samples * forward, trained=samples)
     before = forward
     for counted, density, (start, stop) in zip(networks.pruned, networks.densities, recipe.parts, strict=True):
-        passed, scoring = scoring_cost(recipe.importance, before, n)
-        tally.charge(PURPOSE, scoring, trained=passed)
+        if recipe.pruning == "channels":
+            passed, flops = scoring_cost(recipe.importance, before, n)
+            tally.charge(PURPOSE, flops, trained=passed)
         before = counted.forward
         samples = n * (stop - start)
         each = counted.forward if recipe.regrows else counted.masked(density)
@@ -94,36 +114,37 @@ def forecast_drophot(
     )
 
 
-def before_pruning(recipe: DropHotOptions, n: int, held: int, forward: float, choosing: Choosing) -> Tally:
+def before_pruning(recipe: DropHotOptions, n: int, held: int, forward: float, scoring: Scoring) -> Tally:
     """Add up scoring, selection and, unless its length is matched to other costs, the training before the pruning."""
     tally, selector, k = Tally(), recipe.make_selector(), recipe.subset_size(n)
     if recipe.is_scored:
         samples = n * recipe.scored
         passes = (recipe.recording == "epoch") + ("scores" in recipe.defects)
-        tally.charge("score", 3 * samples * forward, trained=samples)
-        tally.charge("record", passes * samples * forward, scanned=passes * samples)
+        tally.charge(PURPOSE, scoring.cut, trained=scoring.cut_samples)
+        tally.charge("score", 3 * samples * scoring.forward, trained=samples)
+        tally.charge("record", passes * samples * scoring.forward, scanned=passes * samples)
     if selector is not None and "scores" not in recipe.defects:
-        looks = looks_of(selector, n, held=held, done=recipe.scored)
-        tally.charge_looks(looks, Price(forward, 3 * forward, 3 * forward), [], n)
-        tally.charge("select", choosing(n, k))
+        looks, each = looks_of(selector, n, held=held, done=recipe.scored), scoring.forward
+        tally.charge_looks(looks, Price(each, 3 * each, 3 * each), [], n)
+        tally.charge("select", scoring.choosing(n, k))
     sampler = recipe.make_sampler()
     drawn = [] if sampler is None else [slot for slot in drawn_epochs(sampler, k, recipe.trained) if slot.draws]
     for number, _ in enumerate(drawn):
         looks = looks_of_sampler(sampler, n, k, first=number == 0)
         tally.charge_looks(looks, Price(forward, 3 * forward, 3 * forward), [], n)
-        tally.charge("select", choosing(n, k))
+        tally.charge("select", scoring.choosing(n, k))
     if recipe.match is None:
         samples = k * recipe.trained
         tally.charge("train", 3 * samples * forward, trained=samples)
     return tally
 
 
-def matched_steps(recipe: DropHotOptions, n: int, held: int, forward: float, choosing: Choosing) -> int:
+def matched_steps(recipe: DropHotOptions, n: int, held: int, forward: float, scoring: Scoring) -> int:
     """Return the steps before the pruning that cost nearest to what the matched arm costs there, 1 at least.
 
-    `choosing` counts the arithmetic of the matched arm's selector.
+    `forward` are the FLOPs of a forward pass of the network that is trained; `scoring` is that of the matched arm.
     """
-    aim = sum(before_pruning(recipe.matched_arm, n, held, forward, choosing).flops.values()) / (3 * forward)
+    aim = sum(before_pruning(recipe.matched_arm, n, held, forward, scoring).flops.values()) / (3 * forward)
     size = recipe.subset_size(n)
     done = [0, *accumulate(even_sizes(size, recipe.batch_size))]
     whole, rest = divmod(aim, size)

@@ -28,6 +28,8 @@ from sartor.studies.study import Files, Outcomes, Study
 ARMS: dict[str, dict[str, str]] = {
     "highest": {"selector": "forgetting(keep=highest)"},
     "lowest": {"selector": "forgetting(keep=lowest)"},
+    "highest-pruned": {"selector": "forgetting(keep=highest)"},
+    "lowest-pruned": {"selector": "forgetting(keep=lowest)"},
     "highest-balanced": {"selector": "forgetting(keep=highest, balanced=true)"},
     "lowest-balanced": {"selector": "forgetting(keep=lowest, balanced=true)"},
     "crest": {"selector": "crest"},
@@ -36,7 +38,8 @@ ARMS: dict[str, dict[str, str]] = {
     "baseline": {"selector": "none"},
     "baseline-matched": {"selector": "none", "match": "forgetting"},
 }
-"""Coresets by forgetting, and their controls; those that are matched cost as much as the coresets by forgetting."""
+"""Coresets by forgetting, of the network or of a pruned one, and their controls; those that are matched cost as much
+as the coresets by the network's own forgetting."""
 SPOILT = {name: {"masks"} for name in ("crest", "random", "random-matched")} | {"baseline": {"batchnorm", "masks"}}
 SPOILT["baseline-matched"] = SPOILT["baseline"]
 """The defects that can reach an arm, where they are not all."""
@@ -84,6 +87,8 @@ class DropHotStudy(Study):
     """Learning rate; its default is for Adam."""
     record: str = "none"
     """How forgetting is counted: batch (also with none), or epoch."""
+    score_sparsity: float = 0.5
+    """Share of the channels that the network which scores is without, in arms whose name ends in -pruned."""
     pruning: str = "layer"
     """layer, global or channels."""
     tuning: str = "masked"
@@ -216,7 +221,12 @@ class Cell:
     def scoring(self) -> tuple[object, ...] | None:
         """What decides the training that scores; None where there is none."""
         scored = ARMS[self.arm]["selector"].startswith("forgetting")
-        return (read_defects(self.spoilt) - {"masks"}, self.noise, self.seed) if scored else None
+        return (self.scorer, read_defects(self.spoilt) - {"masks"}, self.noise, self.seed) if scored else None
+
+    @property
+    def scorer(self) -> float:
+        """The share of the channels that the network which scores is without."""
+        return self.study.score_sparsity if self.arm.endswith("-pruned") else 0.0
 
     @property
     def trained(self) -> tuple[object, ...]:
@@ -233,7 +243,7 @@ class Cell:
         if self.arm != "baseline":
             options["fraction"] = self.fraction
         if self.scoring is not None or "match" in options:
-            options["record"] = "none" if "scores" in spoilt else study.record
+            options |= {"record": "none" if "scores" in spoilt else study.record, "score_sparsity": self.scorer}
         tuning = "masked" if "masks" in spoilt else study.tuning
         return DropHot(
             **options,

@@ -20,7 +20,7 @@ from sartor.errors import SartorError
 from sartor.files import read_json
 from sartor.history import History
 from sartor.randomness import derive
-from sartor.recipes.drophot import DropHot
+from sartor.recipes.drophot import SCORER, DropHot
 from sartor.recipes.outcome import HISTORY
 from sartor.recipes.staged import FOUND
 from sartor.recipes.telling import correlation
@@ -39,7 +39,8 @@ ALIKE = ("train", "model_shapes", "batch_size", "lr", "optimizer")
 class Scores:
     """What one training said of its samples; `changes` are counts by position, where that defect is on.
 
-    `wrong` marks the samples whose labels were made wrong, if some were: other ones in every seed.
+    `scorer` is the share of the channels that its network was without. `wrong` marks the samples whose labels were made
+    wrong, if some were: other ones in every seed.
     """
 
     defects: str
@@ -49,11 +50,12 @@ class Scores:
     history: History
     changes: Int64[Tensor, "n"] | None
     wrong: Bool[Tensor, "n"] | None = None
+    scorer: float = 0.0
 
     @property
-    def setting(self) -> tuple[str, float]:
+    def setting(self) -> tuple[float, str, float]:
         """What it shares with other seeds."""
-        return self.defects, self.noise
+        return self.scorer, self.defects, self.noise
 
     @cached_property
     def events(self) -> Int64[Tensor, "n"]:
@@ -82,9 +84,13 @@ def read_scores(recipe: DropHot, folder: Path, shared: Path, train: Pool) -> Sco
         config = read_json(folder / CONFIG)
         sought = {name: config[name] for name in ALIKE} | {"scores": "by position", "epochs": recipe.scored}
         sought |= {"seed": derive(recipe.seed, "score"), "mode": "eval" if "batchnorm" in defects else None}
+        sought |= {SCORER: recipe.score_sparsity or None}
+        if recipe.score_sparsity:
+            del sought["model_shapes"]
         changes = torch.tensor(read_json(found_of(shared, sought) / FOUND)["changes"])
     spoilt = ",".join(sorted(defects)) or "none"
-    return Scores(spoilt, recipe.noise, recipe.seed, recipe.scored, history, changes, wrong)
+    given = (spoilt, recipe.noise, recipe.seed, recipe.scored, history, changes, wrong)
+    return Scores(*given, scorer=recipe.score_sparsity)
 
 
 def found_of(shared: Path, sought: Mapping[str, Any]) -> Path:
@@ -101,9 +107,10 @@ def found_of(shared: Path, sought: Mapping[str, Any]) -> Path:
 def by_setting(scores: Iterable[Scores]) -> Iterator[tuple[str, list[Scores]]]:
     """Yield what each setting is called, and its scores by seed."""
     ordered = sorted(scores, key=lambda one: (*one.setting, one.seed))
-    for (defects, noise), some in itertools.groupby(ordered, key=lambda one: one.setting):
+    for (scorer, defects, noise), some in itertools.groupby(ordered, key=lambda one: one.setting):
         spoilt = "counted right" if defects == "none" else f"defects {defects}"
-        yield spoilt + ("" if noise == 0 else f", {100 * noise:g} % wrong labels"), list(some)
+        without = f", by a network without {100 * scorer:g} % of its channels" if scorer else ""
+        yield spoilt + without + ("" if noise == 0 else f", {100 * noise:g} % wrong labels"), list(some)
 
 
 def pairs(some: Sequence[Scores], value: Callable[[Scores], Tensor]) -> list[float]:
@@ -129,7 +136,10 @@ def right_in_both(one: Scores, other: Scores) -> Bool[Tensor, "n"]:
 def scores_table(scores: Iterable[Scores], classes: int) -> Table:
     """Tell of each setting what its counts are: rates, ties, correlations; expected are those of independent draws."""
     rows: list[dict[str, Value]] = []
-    for name, some in by_setting(scores):
+    given = list(scores)
+    whole = {(*one.setting[1:], one.seed): one for one in given if not one.scorer}
+    for name, some in by_setting(given):
+        partners = [(one, whole.get((*one.setting[1:], one.seed))) for one in some if one.scorer]
         by_position, comparisons = some[0].changes is not None, some[0].epochs - 1
         same = 1 - 1 / classes
         rows.append(
@@ -144,6 +154,7 @@ def scores_table(scores: Iterable[Scores], classes: int) -> Table:
                 "never right, %": over(some, lambda one: 100 * float((one.history.times_right == 0).double().mean())),
                 "correlation between seeds": told(pairs(some, lambda one: one.chosen_by)),
                 "with the true counts": told(own(some)) if by_position else None,
+                "with those of the whole network": told(agreement(partners)) if partners else None,
             }
         )
     return Table("What coresets by forgetting are chosen by", rows)
@@ -168,6 +179,12 @@ def share_highest(one: Scores) -> float:
 def own(some: Sequence[Scores]) -> list[float]:
     """Return the correlation of counts by position with the forgetting events of the same training, seed by seed."""
     found = [correlation(one.chosen_by, one.events) for one in some]
+    return [value for value in found if value is not None]
+
+
+def agreement(partners: Iterable[tuple[Scores, Scores | None]]) -> list[float]:
+    """Return the correlations of counts with those that another network's training of the same seed has found."""
+    found = [correlation(one.chosen_by, other.chosen_by) for one, other in partners if other is not None]
     return [value for value in found if value is not None]
 
 
