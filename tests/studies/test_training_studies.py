@@ -238,6 +238,13 @@ def test_pruned_networks_stand_beside_all_weights_with_the_same_selector() -> No
     }
     assert "minus right labels of a pruned network, minus all weights: of 3 comparisons, 3 above 0" in told
     assert "redrawn" in told.partition("right labels of a pruned network")[2], "what pruning does without a choice"
+    panels = found.charts[0].panels
+    assert [panel.title.partition(": ")[2] or panel.title.partition(",")[0] for panel in panels[2::3]] == [
+        "redrawn",
+        "moderate",
+    ]
+    assert [len(panel.series) for panel in panels] == [2] * 8, "the same lines in all, so that one legend is enough"
+    assert [series.y[-1] for series in panels[3].series] == pytest.approx([20.5, 15.5])
 
 
 def test_the_verdict_on_rules_is_of_all_rules() -> None:

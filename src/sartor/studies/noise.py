@@ -154,21 +154,24 @@ class NoiseStudy(TrainingStudy):
         return Findings([table], verdict, [Chart("figure", list(self.panels(results)))])
 
     def panels(self, results: Sequence[Row]) -> Iterator[Panel]:
-        """Draw the three panels of Fig. 5 at the first noise level."""
-        here = [row for row in results if row["noise"] == self.noise[0]]
-        by_name: dict[str, list[Row]] = {}
-        for row in here:
-            name = " ".join(str(row[key]) for key in ("arm", "selector", "sparsity") if row[key] is not None)
-            by_name.setdefault(name, []).append(row)
-        shares = [curve(name, [row["coresets"] for row in rows], 1, 100) for name, rows in by_name.items()]
-        title = f"noise {self.noise[0]:g}"
-        kept = [series for series in shares if series.x]
-        yield Panel(f"wrong labels in coresets, {title}", "epoch", "%", kept, level=100 * self.noise[0])
-        for what, first, second in (("test - validation loss", 1, 2), ("loss of wrong - right labels", 3, 4)):
-            lines = {
-                name: [differences(row["losses"], first, second) for row in rows] for name, rows in by_name.items()
+        """Draw the three panels of Fig. 5 at the first noise level, for every selector and for all data, in rows."""
+        for selector in (RANDOM, *self.selectors, None):
+            here = [row for row in results if (row["noise"], row["selector"]) == (self.noise[0], selector)]
+            title = f"{selector or 'all data'}, noise {self.noise[0]:g}"
+            by_name = {
+                "all weights" if sparsity is None else f"{100 * sparsity:g} % of them pruned": [
+                    row for row in here if row["sparsity"] == sparsity
+                ]
+                for sparsity in (None, *self.sparsities)
             }
-            yield Panel(f"{what}, {title}", "epoch", what, [curve(name, found, 1) for name, found in lines.items()])
+            if selector is not None:
+                kept = [curve(name, [row["coresets"] for row in rows], 1, 100) for name, rows in by_name.items()]
+                yield Panel(f"wrong labels: {title}", "epoch", "% of the coreset", kept, level=100 * self.noise[0])
+            for what, first, second in (("test - validation loss", 1, 2), ("loss of wrong - right labels", 3, 4)):
+                lines = {
+                    name: [differences(row["losses"], first, second) for row in rows] for name, rows in by_name.items()
+                }
+                yield Panel(title, "epoch", what, [curve(name, found, 1) for name, found in lines.items()])
 
 
 def differences(lines: Sequence[Sequence[float]], first: int, second: int) -> list[list[float]]:
