@@ -6,6 +6,7 @@ import csv
 import io
 
 import pytest
+from matplotlib.figure import Figure
 
 from sartor.report.charts import Chart, Panel, Series, as_csv, draw, series_of
 from sartor.report.statistics import mean_interval
@@ -95,3 +96,13 @@ def test_a_bound_holds_over_the_grid_only_where_it_holds_everywhere() -> None:
     partly = bounded("it", {"a": small, "b": ONE}, 0.5)[0]
     assert "of 1 difference, within 0.5 points of 0 (two one-sided tests, 5 %; 1 more of one seed left out)" in partly
     assert "are 1 of them" in partly, "the whole grid is not known"
+
+
+@pytest.mark.parametrize(("letters", "beside"), [(5, 4), (30, 2), (200, 1)])
+def test_a_shared_legend_has_as_many_columns_as_fit(monkeypatch: pytest.MonkeyPatch, letters: int, beside: int) -> None:
+    seen: list[int] = []
+    original = Figure.legend
+    monkeypatch.setattr(Figure, "legend", lambda self, *a, **k: seen.append(k["ncols"]) or original(self, *a, **k))
+    lines = [Series(name * letters, [0.0, 1.0], [0.0, 1.0]) for name in "abcd"]
+    draw(Chart("figure", [Panel("one", "x", "y", lines), Panel("two", "x", "y", lines)]), "png")
+    assert seen == [beside]

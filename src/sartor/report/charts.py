@@ -109,14 +109,17 @@ def draw(chart: Chart, kind: str) -> bytes:
         shared = len(chart.panels) > 1 and len(labels) == 1 and len(chart.panels[0].series) > 1
         columns = min(chart.columns, len(chart.panels))
         rows = -(-len(chart.panels) // columns)
-        figure = Figure(figsize=(0.6 + 3.7 * columns, 3.5 * rows), layout="constrained")
+        width = 0.6 + 3.7 * columns
+        figure = Figure(figsize=(width, 3.5 * rows), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False).flatten()
         for panel, axes in zip(chart.panels, places):
             _draw_panel(axes, panel)
             if len(panel.series) > 1 and not shared:
                 axes.legend(frameon=False, fontsize=7)
         if shared:
-            figure.legend(*places[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+            entries = places[0].get_legend_handles_labels()
+            beside = max(1, min(4, int(width / (0.6 + 0.085 * max(len(label) for label in entries[1])))))
+            figure.legend(*entries, loc="outside lower center", ncols=beside, frameon=False)
         for axes in places[len(chart.panels) :]:
             axes.set_visible(False)
         buffer = io.BytesIO()
