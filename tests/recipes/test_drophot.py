@@ -284,7 +284,7 @@ def test_a_run_that_is_stopped_anywhere_ends_as_if_it_were_not(splits: Splits, t
         ({"iterations": 3}, "iterations is 3"),
         ({"iterations": 2, "sparsity": 0.0}, "iterations: without effect without a sparsity"),
         ({"normaliser": "l2"}, "normaliser: without effect without pruning global"),
-        ({"importance": "lamp"}, "importance: without effect without channels that leave"),
+        ({"importance": "lamp"}, "importance: without effect without pruning channels or score_sparsity"),
         ({"score_sparsity": 1.0}, "score_sparsity is 1"),
         ({"selector": "random", "score_sparsity": 0.5}, "score_sparsity: without effect without a selector that needs"),
         ({"selector": "none"}, "fraction: without effect without a selector"),
