@@ -145,7 +145,10 @@ class DropHotOptions(Recipe):
             "a selector that needs a training": (scored, ("score_epochs", "score_sparsity", "record")),
             "a score training": (self.is_scored, ("head",)),
             "pruning global": (self.pruning == "global", ("normaliser",)),
-            "pruning channels or score_sparsity": (self.pruning == "channels" or self.score_sparsity > 0, ("importance",)),
+            "pruning channels or score_sparsity": (
+                self.pruning == "channels" or self.score_sparsity > 0,
+                ("importance",),
+            ),
             "a sparsity": (self.sparsity > 0, ("iterations",)),
         }
         check_effects(self, without)
