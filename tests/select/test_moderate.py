@@ -64,7 +64,7 @@ def test_the_median_is_less_drawn_by_outliers_than_the_mean():
 def test_a_class_with_one_sample_is_its_own_centre():
     """A prototype that is squeezed to one number would be at [5, 5] instead of [0, 10]."""
     scan = Scan.from_arrays(features=torch.tensor([[0.0, 10], [3, 3], [5, 5]]), targets=[0, 1, 1])
-    assert distances_to_center(scan).tolist() == [0, 2**0.5, 2**0.5]
+    assert distances_to_center(scan).tolist() == pytest.approx([0, 2**0.5, 2**0.5])  # the last bit is the machine's
 
 
 @given(n=st.integers(1, 30), d=st.integers(1, 5), tile=st.integers(1, 40), seed=st.integers(0, 10**6))
