@@ -30,13 +30,17 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigError(f"name a study: sartor study {' | '.join(STUDIES)} ...; --help after it lists its options.")
     study = parse(arguments[0], arguments[1:])
     study.check()
+    known = study.recalled()
+    if known:
+        print(f"{counted(len(known), 'run')} of other places stand for what would be made here")
     if study.dry_run:
         print(study.forecast())
         return 0
     outcomes: dict[str, list[dict[str, Any]]] = {}
     failed = 0
     for name, works in study.stages().items():
-        outcomes[name] = made(works, study.jobs, name)
+        new = iter(made([work for work in works if work not in known], study.jobs, name))
+        outcomes[name] = [dict(known[work]) if work in known else next(new) for work in works]
         lost = outcomes[name].count({})
         if lost and not study.can_miss(outcomes):
             raise SartorError(f"{lost} of {len(works)} {name} failed, see above; give the same command to try again.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -129,6 +129,10 @@ class DoubleLossStudy(TrainingStudy):
         """Tell whether masks and networks of a run are kept."""
         factors = dict(cell.factors)
         return factors["sparsity"] is not None and factors["hold"] in TRACKED and not self.sources(cell)
+
+    def replaceable(self) -> Iterable[Cell]:
+        """List the runs that nothing else reads; tracks read those whose masks are kept."""
+        return [cell for cell in super().replaceable() if not self.tracked(cell)]
 
     def made(self, cell: Cell) -> Result:
         """Make a run, keeping what it leaves, or with the coresets and masks that others have left."""

@@ -22,8 +22,9 @@ from sartor.studies.drophot_figures import curve_charts, pruning_charts
 from sartor.studies.drophot_scores import Scores, read_scores, scores_chart, scores_table
 from sartor.studies.drophot_table import grid_lines, grid_markdown
 from sartor.studies.findings import chart_files, rows_as_csv
+from sartor.studies.known import IDENTITY, ReusingStudy, identity_of
 from sartor.studies.selector_table import as_csv
-from sartor.studies.study import Files, Outcomes, Study
+from sartor.studies.study import Files, Outcomes
 
 ARMS: dict[str, dict[str, str]] = {
     "highest": {"selector": "forgetting(keep=highest)"},
@@ -47,7 +48,7 @@ SPOILT["baseline-matched"] = SPOILT["baseline"]
 
 @STUDIES.register("drophot")
 @dataclass(frozen=True, kw_only=True)
-class DropHotStudy(Study):
+class DropHotStudy(ReusingStudy):
     """What a coreset by forgetting does before one-shot pruning, against all data and a random coreset."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
@@ -131,6 +132,11 @@ class DropHotStudy(Study):
         ]
         return list(dict.fromkeys(found))
 
+    def replaceable(self) -> Sequence[Cell]:
+        """List the runs but one for each training that scores: what it counted is read from there."""
+        firsts = {cell.scoring: cell for cell in reversed(self.cells())}
+        return [cell for cell in self.cells() if cell.scoring is None or firsts[cell.scoring] != cell]
+
     def stages(self) -> Mapping[str, Sequence[Cell]]:
         """Return the runs in the order in which they can share trainings."""
         names = ("runs that score", "runs that train", "runs that prune", "runs that are there")
@@ -163,20 +169,24 @@ class DropHotStudy(Study):
         """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
 
         First those that make the trainings that score, then those before the pruning, then all others, and last what
-        is there already, for its defects do not reach it.
+        is there already: known from elsewhere, or the same as another one that its defects do not reach.
         """
         keys: list[Callable[[Cell], Any]] = [lambda c: c.scoring, lambda c: c.trained, lambda c: c.folder]
-        left, waves = self.cells(), []
+        known = self.recalled()
+        left, waves = [cell for cell in self.cells() if cell not in known], []
         for key in keys:
             firsts = {key(cell): cell for cell in reversed(left) if key(cell) is not None}
             waves.append([cell for cell in left if firsts.get(key(cell)) is cell])
             left = [cell for cell in left if firsts.get(key(cell)) is not cell]
-        return [*waves, left]
+        return [*waves, [cell for cell in self.cells() if cell in known or cell in left]]
 
     def forecast(self) -> str:
         """Say how many runs there are, each once, and about how long they take; a few batches are timed."""
         splits = load(self.data, None if self.root is None else str(self.root))
-        cells = list({cell.folder: cell for cell in self.cells()}.values())
+        known = self.recalled()
+        cells = list({cell.folder: cell for cell in self.cells() if cell not in known}.values())
+        if not cells:
+            return "every run is known"
         forecaster = Forecaster(splits, self.model)
         each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
         alike = Counter(cell.recipe.with_options(seed=0, noise=0.0) for cell in cells)
@@ -209,6 +219,12 @@ class Cell:
         found = read_defects(self.defects) & SPOILT.get(self.arm, set(DEFECTS))
         found -= set() if self.sparsity else {"masks"}
         return ",".join(sorted(found)) or "none"
+
+    @cached_property
+    def identity(self) -> str:
+        """Its name on any machine."""
+        root = None if self.study.root is None else str(self.study.root)
+        return identity_of(self.study.data, root, self.study.model, self.recipe, (self.arm, self.defects))
 
     @property
     def folder(self) -> Path:
@@ -272,4 +288,5 @@ class Cell:
         told = ("test_accuracy", "trained_accuracy", "pruned_accuracy", "flops", "seconds", "curves", "scores")
         where = {"arm": self.arm, "fraction": self.fraction, "sparsity": self.sparsity}
         where |= {"defects": self.defects, "spoilt_by": self.spoilt, "noise": self.noise, "seed": self.seed}
+        where |= {IDENTITY: self.identity}
         return where | {name: results[name] for name in told}

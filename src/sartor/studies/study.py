@@ -14,7 +14,9 @@ from sartor.errors import check_range
 from sartor.files import to_json
 from sartor.studies.findings import Findings
 
-Outcomes = Mapping[str, Sequence[Mapping[str, Any]]]
+Outcome = Mapping[str, Any]
+"""What a piece of work came to."""
+Outcomes = Mapping[str, Sequence[Outcome]]
 """What each stage of a study came to, in the order of its work; nothing, {}, for what failed."""
 Files = Mapping[str, str | bytes]
 """What a study leaves in its folder, by file name."""
@@ -48,6 +50,10 @@ class Study(ABC):
     @abstractmethod
     def stages(self) -> Mapping[str, Sequence[Work]]:
         """Return the work by what it is called; a stage begins when those before it are done."""
+
+    def recalled(self) -> Mapping[Work, Outcome]:
+        """Return what is known of some of the work, which is not done then."""
+        return {}
 
     @abstractmethod
     def forecast(self) -> str:
@@ -91,6 +97,13 @@ class GridStudy(Study):
         if lost:
             sentence = f"Failed, and in no number above: {'; '.join(lost)}."
             found = dataclasses.replace(found, verdict=[*found.verdict, sentence])
-        options = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(self).items()}
+        options = {name: as_text(value) for name, value in dataclasses.asdict(self).items()}
         kept = {"format": 1, "options": options, "cells": results}
         return {"results.json": to_json(kept)} | dict(found.files())
+
+
+def as_text(value: Any) -> Any:
+    """Return an option as JSON has it, paths as text."""
+    if isinstance(value, tuple):
+        return [as_text(one) for one in value]
+    return str(value) if isinstance(value, Path) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from sartor.recipes.swast import SWaST
 from sartor.recipes.timetable import default_warmup
 from sartor.report.statistics import Interval, mean_interval
 from sartor.report.wording import seconds
+from sartor.studies.known import IDENTITY, ReusingStudy, identity_of
 from sartor.studies.study import GridStudy, Outcomes
 
 KEPT = ("test_accuracy", "flops", "seconds", "steps", "epoch_equivalents", "noise_ratio", "kept_weights", "parameters")
@@ -29,7 +31,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeStudy(GridStudy):
+class RecipeStudy(GridStudy, ReusingStudy):
     """What studies of recipes have in common; the defaults are for digits, a small and quick setting."""
 
     data: str = "digits"
@@ -103,6 +105,11 @@ class RecipeStudy(GridStudy):
         lost = {(cell.factors, cell.recipe.noise) for cell in self.cells() if cell in found and not found[cell]}
         return lost <= there
 
+    def replaceable(self) -> Iterable[Cell]:
+        """List the runs that are made from no other one, and from which none is made."""
+        read = {source.folder for cell in self.cells() for source in self.sources(cell)}
+        return [cell for cell in self.cells() if not self.sources(cell) and cell.folder not in read]
+
     @property
     def makes_as_told(self) -> bool:
         """Whether a cell's recipe and network are all that decides its run: no run is made from others."""
@@ -123,12 +130,14 @@ class RecipeStudy(GridStudy):
 
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
-        splits, total = load(self.data, self.place), 0.0
-        cells = [cell for cell in self.cells() if cell.first == cell]
+        splits, total, known = load(self.data, self.place), 0.0, self.recalled()
+        cells = [cell for cell in self.cells() if cell.first == cell and cell not in known]
+        if not cells:
+            return "every training is known"
         each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
-        alike = self.seeds * len(self.noise)
-        for cell in cells[::alike]:
-            total += alike * self.forecaster(cell.model)(cell.recipe).seconds(each)
+        alike = Counter((cell.recipe.with_options(seed=0, noise=0.0), cell.model) for cell in cells)
+        for (recipe, model), count in alike.items():
+            total += count * self.forecaster(model)(recipe).seconds(each)
         shown = seconds(total / self.jobs)
         return (
             f"{len(cells)} trainings; {self.jobs} at a time about {shown}, evaluations and selections' arithmetic apart"
@@ -196,6 +205,11 @@ class Cell:
         """Its network."""
         return self.study.model_of(dict(self.factors))
 
+    @functools.cached_property
+    def identity(self) -> str:
+        """Its name on any machine."""
+        return identity_of(self.study.data, self.study.place, self.model, self.recipe, self.factors)
+
     @property
     def folder(self) -> Path:
         """Its run folder."""
@@ -206,7 +220,7 @@ class Cell:
         """Train (or read it back) and return what varies and what came of it."""
         check_finished(self.study.sources(self))
         result = self.study.made(self)
-        where = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
+        where = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed, IDENTITY: self.identity}
         return where | {name: result.results[name] for name in KEPT} | self.study.told(result)
 
     def fit(self, recipe: Recipe, model: str, **options: Any) -> Result:
