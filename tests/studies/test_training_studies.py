@@ -19,10 +19,13 @@ from sartor.recipes.swast import SWaST
 from sartor.recipes.taught import Taught
 from sartor.registry import MODELS, STUDIES
 from sartor.studies.cost_conventions import CostStudy, dominated, ranked
-from sartor.studies.cross import FILLS, SELECTS, SOURCES, SPARSE, CrossStudy
-from sartor.studies.noise import SAME, NoiseStudy, curve
-from sartor.studies.preservation_or_distillation import Grid, PreservationOrDistillationStudy, Way
-from sartor.studies.synergy import Square
+from sartor.studies.cross import CrossStudy
+from sartor.studies.cross_table import FILLS, SELECTS, SOURCES, SPARSE
+from sartor.studies.noise import NoiseStudy
+from sartor.studies.noise_table import SAME, curve
+from sartor.studies.preservation_or_distillation import PreservationOrDistillationStudy
+from sartor.studies.preservation_or_distillation_table import Grid, Way
+from sartor.studies.synergy_table import Square
 from sartor.studies.trainings import TrainingStudy, average, points
 
 TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--seeds", "2", "--epochs", "4")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,32 +18,25 @@ from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE, SWaST
 from sartor.recipes.taught import Taught
 from sartor.registry import STUDIES
-from sartor.report.charts import Chart, Panel, series_of
-from sartor.report.statistics import Interval, paired_difference
-from sartor.report.wording import counted
-from sartor.studies.findings import Effect, Findings, Table, Value, summed
-from sartor.studies.trainings import Row, TrainingStudy, average, by_seed, mean_of, points
+from sartor.report.charts import Panel, series_of
+from sartor.studies.findings import Findings
+from sartor.studies.preservation_or_distillation_table import (
+    CHOSEN,
+    MATCHES,
+    NO_TEACHER,
+    RANDOM,
+    SWAST,
+    TAUGHT,
+    Grid,
+    Way,
+    told,
+)
+from sartor.studies.trainings import Row, TrainingStudy, mean_of
 
-RANDOM, CHOSEN, TAUGHT, SWAST = "random", "chosen", "random, taught", "SWaST"
 ARMS = {RANDOM: "coreset-only(selector=random)", CHOSEN: "coreset-only", SWAST: "swast-cut"}
 """Samples redrawn at random or chosen, with all weights; and chosen samples with pruned weights."""
-MATCHES = ("epochs", "cost")
 NEAR = 0.1
 """Share of the target by which a cost may be off; what is further off is left out of the match."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """What is trained on and what holds it, by a weight: of stored states, or of the teacher's word; None for none."""
-
-    samples: str
-    weight: float | None = None
-
-    @property
-    def name(self) -> str:
-        """Name it in a sentence."""
-        kind = "the teacher's share" if self.samples == TAUGHT else "lambda"
-        return self.samples if self.weight is None else f"{self.samples}, {kind} {self.weight:g}"
 
 
 @STUDIES.register("preservation-or-distillation")
@@ -135,40 +128,14 @@ class PreservationOrDistillationStudy(TrainingStudy):
 
     def tables(self, results: Sequence[Row]) -> Findings:
         """Tell accuracies, costs, differences to redrawn random samples and to SWaST, and the best weights."""
-        rows: list[dict[str, Value]] = []
-        best: list[dict[str, Value]] = []
-        effects: dict[str, dict[str, Interval | None]] = {}
-        absent: list[str] = []
-        for noise, match, fraction in itertools.product(self.noise, MATCHES, self.fractions):
-            grid = self.grid(results, noise, match, fraction)
-            ways = [way for way in self.ways() if grid.points(way)]
-            absent += [
-                f"{way.name} ({fraction:g} of the data, noise {noise:g})" for way in self.ways() if way not in ways
-            ]
-            rows += [grid.row(way) for way in ways]
-            kinds = [samples for samples in KINDS if any(way.samples == samples for way in ways)]
-            picked = {samples: grid.best([way for way in ways if way.samples == samples]) for samples in kinds}
-            for samples, way in picked.items():
-                effect = grid.minus(picked[SWAST], way) if samples != SWAST and SWAST in picked else None
-                row = {**grid.where, "samples": samples, "best": way.name, "accuracy": mean_of(grid.points(way))}
-                best.append(row | {"SWaST minus this": Effect(effect)})
-                if samples != SWAST:
-                    place = f"equal {match}, {fraction:g} of the data, noise {noise:g}"
-                    effects.setdefault(samples, {})[place] = effect
-        verdict = [
-            sentence
-            for samples, found in effects.items()
-            for sentence in summed(f"SWaST minus {samples}, each with its best weight on held-out samples", found)
-        ]
-        if absent:
-            reason = f"no length comes within {100 * NEAR:g} % of it, or a teacher would not see all data once"
-            verdict.append(f"Left out at equal cost, for {reason}: {'; '.join(absent)}.")
-        runs = counted(self.seeds, "seed")
-        tables = [
-            Table(f"Preservation and distillation, {runs}, percentage points", rows),
-            Table(f"The weights that were best on held-out samples, {runs}", best),
-        ]
-        return Findings(tables, verdict, [Chart("figure", list(self.panels(results)))])
+        settings = itertools.product(self.noise, MATCHES, self.fractions)
+        grids = [self.grid(results, *setting) for setting in settings]
+        found = told(grids, self.ways(), self.seeds, list(self.panels(results)))
+        absent = [name for grid in grids for name in grid.absent(self.ways())]
+        if not absent:
+            return found
+        reason = f"no length comes within {100 * NEAR:g} % of it, or a teacher would not see all data once"
+        return replace(found, verdict=[*found.verdict, f"Left out at equal cost, for {reason}: {'; '.join(absent)}."])
 
     def grid(self, results: Sequence[Row], noise: float, match: str, fraction: float) -> Grid:
         """Return the runs of one setting; SWaST's usual weight is 0.1, where that is among them."""
@@ -191,49 +158,6 @@ class PreservationOrDistillationStudy(TrainingStudy):
             )
 
 
-KINDS = (SWAST, RANDOM, CHOSEN, TAUGHT)
-NO_TEACHER = Way(RANDOM)
-
-
 def plain(recipe: SWaST) -> SWaST:
     """Return a recipe with nothing preserved."""
     return recipe.with_options(preserve=NONE, preserve_weight=SWaST.preserve_weight)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The runs of one noise level, match and fraction."""
-
-    results: Sequence[Row]
-    where: Mapping[str, Any]
-    usual: float
-    """The weight of SWaST that all without a like one are held against."""
-
-    def points(self, way: Way) -> dict[int, float]:
-        """Return accuracies in percent by seed."""
-        return points(self.results, **self.where, samples=way.samples, weight=way.weight)
-
-    def minus(self, way: Way, other: Way) -> Interval | None:
-        """Return the paired difference of two ways."""
-        return paired_difference(self.points(way), self.points(other))
-
-    def best(self, ways: Sequence[Way]) -> Way:
-        """Return the way that was best on held-out samples, in the mean over seeds; of equals, the first."""
-
-        def held_out(way: Way) -> float:
-            return average(self.results, "validation_accuracy", **self.where, samples=way.samples, weight=way.weight)
-
-        return max(ways, key=held_out)
-
-    def row(self, way: Way) -> dict[str, Value]:
-        """Return a row of the table."""
-        here = {**self.where, "samples": way.samples, "weight": way.weight}
-        flops = mean_of(by_seed(self.results, lambda run: run["flops"], **here))
-        alike = Way(SWAST, way.weight if way.samples == RANDOM else self.usual)
-        return {
-            **here,
-            "accuracy": mean_of(self.points(way)),
-            "FLOPs": None if flops is None else flops.mean,
-            "minus random": Effect(None if way == NO_TEACHER else self.minus(way, NO_TEACHER)),
-            "minus SWaST": Effect(None if way.samples == SWAST else self.minus(way, alike)),
-        }

@@ -13,14 +13,10 @@ from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE
 from sartor.registry import STUDIES
 from sartor.report.charts import Chart, Panel, series_of
-from sartor.report.statistics import Interval, mean_interval, paired_difference
 from sartor.report.wording import counted
-from sartor.studies.findings import Effect, Findings, Table, Value, tally
-from sartor.studies.trainings import Row, TrainingStudy, mean_of, points, share_of
-
-SAMPLES = ("chosen", "random", "redrawn")
-WEIGHTS = ("pruned", "random masks")
-ALL = "all"
+from sartor.studies.findings import Effect, Findings, Table, Value
+from sartor.studies.synergy_table import ALL, SAMPLES, WEIGHTS, Square, arms, verdict
+from sartor.studies.trainings import Row, TrainingStudy
 
 
 @STUDIES.register("synergy")
@@ -114,93 +110,3 @@ class SynergyStudy(TrainingStudy):
             names = [f"{square.fraction:g} of data, {square.sparsity:g} pruned" for square in here]
             title = f"equal {match}, noise {noise:g}"
             yield Panel(title, "", "interaction (percentage points)", series, names=names, level=0.0)
-
-
-def arms() -> Iterator[tuple[str, str, str]]:
-    """Yield every combination of samples, weights and preservation: SWaST's own is the last."""
-    yield from ((samples, weights, NONE) for samples in (ALL, *SAMPLES) for weights in (ALL, *WEIGHTS))
-    yield "chosen", "pruned", "complete"
-
-
-@dataclass(frozen=True)
-class Square:
-    """The runs of one fraction and sparsity, with all samples or weights beside."""
-
-    results: Sequence[Row]
-    noise: float
-    match: str
-    fraction: float
-    sparsity: float
-
-    def points(self, samples: str, weights: str, preserve: str = NONE) -> dict[int, float]:
-        """Return accuracies by seed."""
-        return points(self.results, **self.place(samples, weights, preserve))
-
-    def place(self, samples: str, weights: str, preserve: str = NONE) -> dict[str, Any]:
-        """Say which runs are meant."""
-        free = self.match == "epochs"
-        where = {"noise": self.noise, "match": self.match, "samples": samples, "weights": weights, "preserve": preserve}
-        fraction = None if free and samples == ALL else self.fraction
-        return where | {"fraction": fraction, "sparsity": None if free and weights == ALL else self.sparsity}
-
-    def costs(self, *corners: tuple[str, ...]) -> str:
-        """Write the FLOPs of some runs as shares of those of chosen samples with pruned weights."""
-        aim = self.place("chosen", "pruned")
-        shares = [share_of(self.results, aim, **self.place(*corner)) for corner in corners]
-        return ", ".join("" if share is None else f"{share:.2f}" for share in shares)
-
-    def by_seed(self, samples: str, weights: str, preserve: str = NONE) -> dict[int, float]:
-        """Return the interaction by seed: what the pair does beyond the sum of what each does alone."""
-        joint, whole = self.points(samples, weights, preserve), self.points(ALL, ALL)
-        pruned, selected = self.points(ALL, weights), self.points(samples, ALL)
-        seeds = joint.keys() & pruned.keys() & selected.keys() & whole.keys()
-        return {seed: joint[seed] - pruned[seed] - selected[seed] + whole[seed] for seed in sorted(seeds)}
-
-    def interaction(self, samples: str, weights: str, preserve: str = NONE) -> Interval | None:
-        """Return the interaction over seeds."""
-        found = self.by_seed(samples, weights, preserve)
-        return mean_interval([round(value, 9) for value in found.values()]) if found else None
-
-    def rows(self) -> Iterator[dict[str, Value]]:
-        """Yield a row for each pair of samples and weights."""
-        for samples, weights, preserve in arms():
-            if ALL in (samples, weights):
-                continue
-            joint, selected = self.points(samples, weights, preserve), self.points(samples, ALL)
-            yield {
-                "samples": samples,
-                "weights": weights,
-                "preserve": preserve,
-                "dense": mean_of(self.points(ALL, ALL)),
-                "prune-only": mean_of(self.points(ALL, weights)),
-                "select-only": mean_of(selected),
-                "joint": mean_of(joint),
-                "FLOPs (share of target)": self.costs(
-                    (ALL, ALL), (ALL, weights), (samples, ALL), (samples, weights, preserve)
-                ),
-                "joint - select-only": Effect(paired_difference(joint, selected)),
-                "interaction": Effect(self.interaction(samples, weights, preserve)),
-            }
-
-    def beyond(self) -> dict[str, Interval | None]:
-        """Return by how much the interaction of chosen and pruned exceeds those of the nulls, paired by seed."""
-        mine = self.by_seed("chosen", "pruned")
-        nulls = {"random": ("random", "pruned"), "redrawn": ("redrawn", "pruned"), "masks": ("chosen", "random masks")}
-        names = {"random": "random samples, drawn once", "redrawn": "random samples, redrawn", "masks": "random masks"}
-        return {names[name]: paired_difference(mine, self.by_seed(*null)) for name, null in nulls.items()}
-
-
-def verdict(squares: Sequence[Square]) -> list[str]:
-    """Say in how many squares an interaction could be shown, how large it can be, and what of it chance has too."""
-    sentences = []
-    for match in ("epochs", "cost"):
-        here = [square for square in squares if square.match == match]
-        for preserve, name in ((NONE, "chosen samples, pruned weights"), ("complete", "the same with preservation")):
-            found = [square.interaction("chosen", "pruned", preserve) for square in here]
-            sentences.append(tally(f"Interaction of {name} at equal {match}", found))
-            ends = [end for value in found if value is not None and value.n > 1 for end in (value.low, value.high)]
-            if ends:
-                sentences.append(f"All intervals lie within {min(ends):+.2f} to {max(ends):+.2f} points.")
-        for null in ("random samples, redrawn", "random masks"):
-            sentences.append(tally(f"Beyond {null} at equal {match}", [square.beyond()[null] for square in here]))
-    return sentences

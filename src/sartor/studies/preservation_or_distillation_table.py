@@ -1,0 +1,116 @@
+"""What preservation-or-distillation found: each way to hold a training, over its weight, beside the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sartor.report.charts import Chart, Panel
+from sartor.report.statistics import Interval, paired_difference
+from sartor.report.wording import counted
+from sartor.studies.findings import Effect, Findings, Table, Value, summed
+from sartor.studies.trainings import Row, average, by_seed, mean_of, points
+
+RANDOM, CHOSEN, TAUGHT, SWAST = "random", "chosen", "random, taught", "SWaST"
+KINDS = (SWAST, RANDOM, CHOSEN, TAUGHT)
+MATCHES = ("epochs", "cost")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What is trained on and what holds it, by a weight: of stored states, or of the teacher's word; None for none."""
+
+    samples: str
+    weight: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name it in a sentence."""
+        kind = "the teacher's share" if self.samples == TAUGHT else "lambda"
+        return self.samples if self.weight is None else f"{self.samples}, {kind} {self.weight:g}"
+
+
+NO_TEACHER = Way(RANDOM)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs of one noise level, match and fraction."""
+
+    results: Sequence[Row]
+    where: Mapping[str, Any]
+    usual: float
+    """The weight of SWaST that all without a like one are held against."""
+
+    def points(self, way: Way) -> dict[int, float]:
+        """Return accuracies in percent by seed."""
+        return points(self.results, **self.where, samples=way.samples, weight=way.weight)
+
+    def minus(self, way: Way, other: Way) -> Interval | None:
+        """Return the paired difference of two ways."""
+        return paired_difference(self.points(way), self.points(other))
+
+    def best(self, ways: Sequence[Way]) -> Way:
+        """Return the way that was best on held-out samples, in the mean over seeds; of equals, the first."""
+
+        def held_out(way: Way) -> float:
+            return average(self.results, "validation_accuracy", **self.where, samples=way.samples, weight=way.weight)
+
+        return max(ways, key=held_out)
+
+    def row(self, way: Way) -> dict[str, Value]:
+        """Return a row of the table."""
+        here = {**self.where, "samples": way.samples, "weight": way.weight}
+        flops = mean_of(by_seed(self.results, lambda run: run["flops"], **here))
+        alike = Way(SWAST, way.weight if way.samples == RANDOM else self.usual)
+        return {
+            **here,
+            "accuracy": mean_of(self.points(way)),
+            "FLOPs": None if flops is None else flops.mean,
+            "minus random": Effect(None if way == NO_TEACHER else self.minus(way, NO_TEACHER)),
+            "minus SWaST": Effect(None if way.samples == SWAST else self.minus(way, alike)),
+        }
+
+    def absent(self, ways: Sequence[Way]) -> list[str]:
+        """Name the ways that have no runs here."""
+        place = f"{self.where['fraction']:g} of the data, noise {self.where['noise']:g}"
+        return [f"{way.name} ({place})" for way in ways if not self.points(way)]
+
+    @property
+    def name(self) -> str:
+        """Name it in a sentence."""
+        return "equal {match}, {fraction:g} of the data, noise {noise:g}".format(**self.where)
+
+    def picked(self, ways: Sequence[Way]) -> dict[str, Way]:
+        """Return of each kind of samples the way that was best on held-out samples."""
+        there = [way for way in ways if self.points(way)]
+        kinds = [samples for samples in KINDS if any(way.samples == samples for way in there)]
+        return {samples: self.best([way for way in there if way.samples == samples]) for samples in kinds}
+
+
+def told(grids: Sequence[Grid], ways: Sequence[Way], seeds: int, panels: Sequence[Panel]) -> Findings:
+    """Tell every way, and hold SWaST with its best weight against each other kind of samples with its own."""
+    rows: list[dict[str, Value]] = []
+    best: list[dict[str, Value]] = []
+    effects: dict[str, dict[str, Interval | None]] = {}
+    for grid in grids:
+        rows += [grid.row(way) for way in ways if grid.points(way)]
+        picked = grid.picked(ways)
+        for samples, way in picked.items():
+            effect = grid.minus(picked[SWAST], way) if samples != SWAST and SWAST in picked else None
+            row = {**grid.where, "samples": samples, "best": way.name, "accuracy": mean_of(grid.points(way))}
+            best.append(row | {"SWaST minus this": Effect(effect)})
+            if samples != SWAST:
+                effects.setdefault(samples, {})[grid.name] = effect
+    verdict = [
+        sentence
+        for samples, found in effects.items()
+        for sentence in summed(f"SWaST minus {samples}, each with its best weight on held-out samples", found)
+    ]
+    runs = counted(seeds, "seed")
+    tables = [
+        Table(f"Preservation and distillation, {runs}, percentage points", rows),
+        Table(f"The weights that were best on held-out samples, {runs}", best),
+    ]
+    return Findings(tables, verdict, [Chart("figure", panels)])
