@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from sartor.data import Augment, Loader, Pool, Preprocess, corrupt, hold_out
 from sartor.data.folders import imagefolder
 from sartor.data.loader import Batch
-from sartor.data.source import digests_of, packed, unpacked
+from sartor.data.source import Resident, digests_of, packed, unpacked
 from sartor.data.workers import AHEAD, read_ahead
 from sartor.errors import ConfigError, DataError
 from sartor.types import Subset
@@ -347,6 +347,18 @@ class TestBytes:
         for row in range(2):
             expected = hashlib.sha256(left[row].numpy().tobytes() + right[row].numpy().tobytes()).digest()
             assert made[row].tobytes() == expected
+
+    def test_digests_that_are_kept_are_those_of_what_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sartor.data.source.BLOCK", 3)
+        monkeypatch.setattr("sartor.data.source.KEPT", 4)
+        inputs = {"a": torch.arange(20.0).view(10, 2), "b": torch.arange(10)}
+        held, generator = Resident(inputs), torch.Generator().manual_seed(0)
+        for _ in range(20):
+            rows = torch.randperm(10, generator=generator)[: int(torch.randint(11, (), generator=generator))]
+            for _ in range(2):
+                assert (held.digests(rows) == digests_of(held.take(rows, None))).all()
+            inputs["b"][int(torch.randint(10, (), generator=generator))] += 1
+            assert len(held.hashed) <= 4
 
     def test_no_batches(self) -> None:
         source = Pool.from_dataset(Numbers(3), streamed=True)._storage.source

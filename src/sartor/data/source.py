@@ -41,12 +41,21 @@ class Source(Protocol):
         ...
 
 
+BLOCK, KEPT = 4096, 256
+"""Samples that are hashed together, and of how many such blocks the digests are kept: of a million samples, 32 MB."""
+
+
 @dataclass(frozen=True, eq=False)
 class Resident:
-    """Inputs in memory; a copy on another device is made at the first use and kept."""
+    """Inputs in memory; a copy on another device is made at the first use and kept.
+
+    So are digests, each block's under one of all its bytes: that one tells, in a fourth of the time, that they are
+    still right, and a process that reads many runs back asks for them with each.
+    """
 
     inputs: Inputs
     copies: dict[torch.device, Inputs] = field(default_factory=dict)
+    hashed: dict[bytes, UInt8[np.ndarray, "b 32"]] = field(default_factory=dict)
 
     def take(self, rows: Int64[Tensor, "b"], device: torch.device | str | None) -> Inputs:
         """Return the samples of these rows, in their order, on a device."""
@@ -66,8 +75,18 @@ class Resident:
 
     def digests(self, rows: Int64[Tensor, "b"]) -> UInt8[np.ndarray, "b 32"]:
         """Return the digests of these samples."""
-        blocks = [digests_of(self.take(block, None)) for block in rows.split(4096)]
-        return np.concatenate(blocks)
+        return np.concatenate([self._block(self.take(block, None)) for block in rows.split(BLOCK)])
+
+    def _block(self, inputs: Inputs) -> UInt8[np.ndarray, "b 32"]:
+        whole = hashlib.blake2b()
+        for table in packed(inputs):
+            whole.update(table.data)
+        name = whole.digest()
+        if name not in self.hashed:
+            while len(self.hashed) >= KEPT:
+                del self.hashed[next(iter(self.hashed))]
+            self.hashed[name] = digests_of(inputs)
+        return self.hashed[name]
 
 
 @dataclass(frozen=True, eq=False)
