@@ -113,13 +113,67 @@ def test_runs_that_other_work_reads_are_made_here() -> None:
     assert not any(double.tracked(cell) or double.sources(cell) for cell in cells)
 
 
+def test_runs_of_one_recipe_are_known_with_it(tmp_path: Path) -> None:
+    words = [*TIMING[1:], "--seeds", "1", "--noise", "0.25"]
+    assert main(["study", "timing", *words, "--out", str(tmp_path)]) == 0
+    kept = tmp_path / "results.json"
+    content = json.loads(kept.read_text())
+    study: Any = parse("timing", words)
+    followers = [cell for cell in study.cells() if cell.first != cell]
+    assert followers
+    titles = {tuple(cell.where.values()) for cell in followers}
+    content["cells"] = [
+        row for row in content["cells"] if tuple(row[name] for name in followers[0].where) not in titles
+    ]
+    kept.write_text(json.dumps(content))
+    again: Any = parse("timing", [*words, "--known", str(kept)])
+    assert again.forecast() == "every training is known"
+    assert {work.title for work in again.recalled()} == {cell.title for cell in study.cells()}
+    for cell, row in again.recalled().items():
+        assert {name: row[name] for name in cell.where} == cell.where
+
+
+def test_known_runs_of_another_version_are_not_mixed_in(
+    part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(part.read_text())
+    for row in content["cells"]:
+        del row["curves"]
+    part.write_text(json.dumps(content))
+    words = ["study", *DROPHOT[:-3], "random", "--seeds", "2", "--known", str(part), "--out", str(tmp_path / "rest")]
+    assert main(words) == 2
+    assert "not alike in: curves" in capsys.readouterr().err
+    assert not (tmp_path / "rest" / "results.json").exists()
+    assert main(words[:-4] + words[-2:]) == 0, "what was made is kept"
+
+
+def test_a_network_is_known_by_its_layers(tmp_path: Path) -> None:
+    def names(place: str, layers: str) -> set[str]:
+        (tmp_path / place).mkdir()
+        lines = ["import math", "import torch", "def net(classes, input_shape):"]
+        lines.append("    last = torch.nn.Linear(math.prod(input_shape), classes)")
+        lines.append(f"    return torch.nn.Sequential(torch.nn.Flatten(), {layers}, last)")
+        (tmp_path / place / "net.py").write_text("\n".join(lines))
+        study = DropHotStudy(data="digits", model=f"{tmp_path / place}/net.py:net", seeds=1, fractions=(0.5,))
+        return {cell.identity for cell in study.cells()}
+
+    first = names("a", "torch.nn.ReLU()")
+    assert names("b", "torch.nn.ReLU()") == first
+    assert not names("c", "torch.nn.Tanh()") & first
+
+
+def test_costs_in_seconds_are_of_one_machine(part: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "cost-conventions", "--known", str(part)]) == 2
+    assert "must be of one machine" in capsys.readouterr().err
+
+
 def test_files_that_know_nothing_are_refused(part: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     place = tmp_path.with_name(f"{tmp_path.name}-kept")
     place.mkdir()
     (tmp_path / "part").rename(place / "part")
     kept = place / "part" / "results.json"
     said = refused(*DROPHOT, "--lr", "0.01", "--known", str(kept))
-    assert "has 4 runs, and none that could stand for one of this study" in said
+    assert "has 4 runs, and none of this study" in said
     assert "is no file; give the results.json" in refused(*DROPHOT, "--known", str(place / "nothing.json"))
     rows = json.loads(kept.read_text())
     for row in rows["cells"]:

@@ -17,6 +17,7 @@ from sartor.errors import ConfigError, SartorError, Stopped
 from sartor.files import make_folder, write_atomic
 from sartor.registry import STUDIES
 from sartor.report.wording import counted
+from sartor.studies.known import ReusingStudy
 from sartor.studies.study import Study
 from sartor.torchrun import refuse_company
 
@@ -32,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     study.check()
     known = study.recalled()
     if known:
-        print(f"{counted(len(known), 'run')} of other places stand for what would be made here")
+        print(f"{counted(len(known), 'run')} of other places stand for what would be made here", flush=True)
     if study.dry_run:
         print(study.forecast())
         return 0
@@ -46,6 +47,8 @@ def run(arguments: Sequence[str]) -> int:
             raise SartorError(f"{lost} of {len(works)} {name} failed, see above; give the same command to try again.")
         failed += lost
     make_folder(study.out)
+    if isinstance(study, ReusingStudy):
+        study.refuse_unlike(outcomes)
     files = study.files(outcomes)
     for name, content in files.items():
         write_atomic(study.out / name, content)

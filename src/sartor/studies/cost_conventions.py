@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from scipy.stats import kendalltau, rankdata
 
+from sartor.errors import ConfigError
 from sartor.recipes.arms import make_arm
 from sartor.recipes.dense import Dense
 from sartor.recipes.recipe import Recipe
@@ -63,6 +64,12 @@ class CostStudy(TrainingStudy):
         "swast-cut(sparsity=0.9)",
     )
     """Methods (sartor compare), with options of their own in brackets."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what no study can be made of."""
+        if self.known:
+            raise ConfigError("known: methods are ranked by their seconds, which must be of one machine; leave it out.")
+        super().check()
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield every method."""

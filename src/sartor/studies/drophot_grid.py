@@ -224,7 +224,13 @@ class Cell:
     def identity(self) -> str:
         """Its name on any machine."""
         root = None if self.study.root is None else str(self.study.root)
-        return identity_of(self.study.data, root, self.study.model, self.recipe, (self.arm, self.defects))
+        return identity_of(self.study.data, root, self.study.model, self.recipe, self.arm)
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """What varies, by name."""
+        found = {"arm": self.arm, "fraction": self.fraction, "sparsity": self.sparsity}
+        return found | {"defects": self.defects, "spoilt_by": self.spoilt, "noise": self.noise, "seed": self.seed}
 
     @property
     def folder(self) -> Path:
@@ -286,7 +292,4 @@ class Cell:
         given: dict[str, Any] = {"device": study.device, "labels": labels, "shared": study.shared}
         results = fit_fresh(self.recipe, study.data, place, study.model, self.folder, **given).results
         told = ("test_accuracy", "trained_accuracy", "pruned_accuracy", "flops", "seconds", "curves", "scores")
-        where = {"arm": self.arm, "fraction": self.fraction, "sparsity": self.sparsity}
-        where |= {"defects": self.defects, "spoilt_by": self.spoilt, "noise": self.noise, "seed": self.seed}
-        where |= {IDENTITY: self.identity}
-        return where | {name: results[name] for name in told}
+        return self.where | {IDENTITY: self.identity} | {name: results[name] for name in told}

@@ -208,7 +208,13 @@ class Cell:
     @functools.cached_property
     def identity(self) -> str:
         """Its name on any machine."""
-        return identity_of(self.study.data, self.study.place, self.model, self.recipe, self.factors)
+        called = () if self.study.makes_as_told else self.factors  # else runs of one recipe are one run
+        return identity_of(self.study.data, self.study.place, self.model, self.recipe, called)
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """What varies, by name."""
+        return dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed}
 
     @property
     def folder(self) -> Path:
@@ -220,8 +226,8 @@ class Cell:
         """Train (or read it back) and return what varies and what came of it."""
         check_finished(self.study.sources(self))
         result = self.study.made(self)
-        where = dict(self.factors) | {"noise": self.recipe.noise, "seed": self.recipe.seed, IDENTITY: self.identity}
-        return where | {name: result.results[name] for name in KEPT} | self.study.told(result)
+        found = {name: result.results[name] for name in KEPT} | self.study.told(result)
+        return self.where | {IDENTITY: self.identity} | found
 
     def fit(self, recipe: Recipe, model: str, **options: Any) -> Result:
         """Train a fresh network in the run's folder."""
