@@ -19,6 +19,7 @@ from sartor.recipes.forecast import seconds_per_sample
 from sartor.registry import STUDIES
 from sartor.studies.drophot_defects import verdict_of
 from sartor.studies.drophot_figures import curve_charts, pruning_charts
+from sartor.studies.drophot_overall import overall_table
 from sartor.studies.drophot_scores import Scores, read_scores, scores_chart, scores_table
 from sartor.studies.drophot_table import grid_lines, grid_markdown
 from sartor.studies.findings import chart_files, rows_as_csv
@@ -154,6 +155,8 @@ class DropHotStudy(ReusingStudy):
             table = scores_table(scores, classes)
             charts, text = [*charts, scores_chart(scores, classes)], f"{table.markdown()}\n{text}"
             files["scores-table.csv"] = rows_as_csv([table])
+        overall = overall_table(results)
+        files["overall.csv"], text = rows_as_csv([overall]), f"{overall.markdown()}\n{text}"
         if verdict := verdict_of(results):
             text = f"{' '.join(verdict)}\n\n{text}"
         return files | {"results.csv": as_csv(lines), "table.md": text} | dict(chart_files(charts))

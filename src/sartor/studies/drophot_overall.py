@@ -1,0 +1,44 @@
+"""DropHot's whole grid in a line for each arm: the mean over its cells, in which single cells' chances cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sartor.report.statistics import Interval, mean_interval
+from sartor.studies.drophot_table import BASELINE, cells_of, points
+from sartor.studies.findings import Effect, Table, Value
+from sartor.studies.selector_table import mean
+
+CONTROLS = {"random": "random", BASELINE: "all data"}
+STAGES = {"trained_accuracy": "before pruning", "pruned_accuracy": "pruned", "test_accuracy": "tuned"}
+
+
+def overall_table(results: Iterable[Mapping[str, Any]]) -> Table:
+    """Return what each arm has over random coresets and over all data, seed by seed on average over all cells."""
+    cells = cells_of(results)
+    rows: list[dict[str, Value]] = []
+    for defects, noise in dict.fromkeys(place[:2] for place in sorted(cells)):
+        here = [arms for place, arms in cells.items() if place[:2] == (defects, noise)]
+        for arm in dict.fromkeys(arm for arms in here for arm in arms):
+            row: dict[str, Value] = {"defects": defects, "noise": noise, "arm": arm}
+            for control, name in CONTROLS.items():
+                pairs = [(arms[arm], arms[control]) for arms in here if arm in arms and control in arms]
+                row |= {
+                    f"{when}, minus {name}": Effect(None if arm == control else over(pairs, stage))
+                    for stage, when in STAGES.items()
+                }
+            rows.append(row)
+    return Table("All cells together, percentage points", rows)
+
+
+def over(pairs: Sequence[tuple[Runs, Runs]], stage: str) -> Interval | None:
+    """Return by how much the first exceed the second, on average over pairs, of the seeds that all have."""
+    sides = [(points(mine, stage), points(other, stage)) for mine, other in pairs]
+    seeds = set.intersection(*(mine.keys() & other.keys() for mine, other in sides)) if sides else set[int]()
+    found = [round(mean(mine[seed] - other[seed] for mine, other in sides), 9) for seed in sorted(seeds)]
+    return mean_interval(found) if found else None
+
+
+Runs = Mapping[int, Mapping[str, Any]]
+"""Outcomes of one arm in one cell, by seed."""
