@@ -21,7 +21,7 @@ import torch
 
 from made_up_data import write_everything, write_idx_files
 from sartor import comparison
-from sartor.cli import comparing, main, train
+from sartor.cli import comparing, main, study, train
 from sartor.cli.data import Get
 from sartor.cli.options import parse_options
 from sartor.cli.report import Report
@@ -302,6 +302,10 @@ def test_commands_for_real_data_are_understood(
         if package is not None:  # weights would be fetched
             train.parse(words[1:])
             continue
+        if "--known" in words:  # what the command before it would leave
+            study.parse(words[1], words[2:])
+            at = words.index("--known")
+            words = words[:at] + words[at + 2 :]
         swast = words[0] == "compare" and words[1].startswith("--")
         few = ["--arms", "dense", "swast-cut"] if swast and "--arms" not in words else []
         assert main([*words, *few, "--dry-run"]) == 0, f"sartor {shlex.join(words)}: {capsys.readouterr().err}"
