@@ -49,8 +49,8 @@ BLOCK, KEPT = 4096, 256
 class Resident:
     """Inputs in memory; a copy on another device is made at the first use and kept.
 
-    So are digests, each block's under one of all its bytes: that one tells, in a fourth of the time, that they are
-    still right, and a process that reads many runs back asks for them with each.
+    So are digests, each block's under one of all its bytes: that one tells, in a fourth to half of the time, that they
+    are still right, and a process that reads many runs back asks for them with each.
     """
 
     inputs: Inputs

@@ -15,7 +15,7 @@ from sartor.costs import MONITOR, Ledger
 from sartor.data.pool import LabelNoise, Pool
 from sartor.digest import digest
 from sartor.errors import ResumeError, TrainingError
-from sartor.files import read_json
+from sartor.files import read_json, sha256
 from sartor.history import History
 from sartor.prune.masks import Masks
 from sartor.prune.scope import prunable
@@ -317,6 +317,13 @@ def read_back(folder: Path, selected: int | None) -> ReadBack:
         None if selected is None else read_json(folder / subset_file(selected)),
         load_file(history) if history.exists() else None,
     )
+
+
+def model_summary(model: nn.Module) -> dict[str, str]:
+    """Describe a network for a run's configuration: digests of its layers and of the shapes of its weights."""
+    shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in model.state_dict().items()]
+    digests = (sha256(repr(told))[:16] for told in (model, shapes))
+    return dict(zip(("model", "model_layers", "model_shapes"), (type(model).__name__, *digests), strict=True))
 
 
 def pool_summary(pool: Pool | None) -> dict[str, Any] | None:

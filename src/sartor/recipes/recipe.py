@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from sartor.losses import WEIGHTINGS
 from sartor.memory import enough_memory
 from sartor.precision import PRECISIONS
 from sartor.recipes.optimizing import check_norms
-from sartor.recipes.outcome import Result, Watch, conclude, pool_summary, recall
+from sartor.recipes.outcome import Result, Watch, conclude, model_summary, pool_summary, recall
 from sartor.recipes.settling import settle
 from sartor.recipes.setup import (
     AUGMENTS,
@@ -341,13 +340,10 @@ class Recipe(ABC):
 
     def configuration(self, model: nn.Module, data: Data) -> dict[str, Any]:
         """Return all that decides the outcome of a run: options, data, the network's layers, not its machine."""
-        shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in model.state_dict().items()]
         return {
             "recipe": self.name,
             **dataclasses.asdict(self),
-            "model": type(model).__name__,
-            "model_layers": hashlib.sha256(repr(model).encode()).hexdigest()[:16],
-            "model_shapes": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
+            **model_summary(model),
             "train": pool_summary(data.train),
             "validation": pool_summary(data.validation),
             "test": pool_summary(data.test),

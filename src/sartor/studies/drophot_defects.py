@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sartor.recipes.drophot_options import NONE
 from sartor.report.statistics import paired_difference
 from sartor.report.wording import counted
-from sartor.studies.drophot_table import BASELINE, Cells, Place, cell_without, cells_of, gains, is_reached
+from sartor.studies.drophot_table import BASELINE, Cells, Place, averaged, cell_without, cells_of, gains, is_reached
 from sartor.studies.findings import tally
 from sartor.studies.selector_table import difference, mean
 
@@ -55,9 +55,3 @@ def sentences_on(cells: Mapping[Place, Cells], defects: str, noise: float) -> li
             effects += [paired_difference(*pair) for pair in zip(spoilt, sound, strict=True)]
     over = f"in points and on average over {counted(len(next(iter(places.values()))), 'cell')}"
     return [f"{what}, {over}: {', '.join(told)}.", tally(f"Cell by cell, {' and '.join(counting)}", effects)]
-
-
-def averaged(cells: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Return the mean over some cells, by seed, of the seeds that all have."""
-    seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
-    return {seed: mean(cell[seed] for cell in cells) for seed in seeds}

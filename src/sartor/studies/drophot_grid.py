@@ -25,7 +25,7 @@ from sartor.studies.drophot_table import grid_lines, grid_markdown
 from sartor.studies.findings import chart_files, rows_as_csv
 from sartor.studies.known import IDENTITY, ReusingStudy, identity_of
 from sartor.studies.selector_table import as_csv
-from sartor.studies.study import Files, Outcomes
+from sartor.studies.study import Files, OnData, Outcomes
 
 ARMS: dict[str, dict[str, str]] = {
     "highest": {"selector": "forgetting(keep=highest)"},
@@ -49,7 +49,7 @@ SPOILT["baseline-matched"] = SPOILT["baseline"]
 
 @STUDIES.register("drophot")
 @dataclass(frozen=True, kw_only=True)
-class DropHotStudy(ReusingStudy):
+class DropHotStudy(OnData, ReusingStudy):
     """What a coreset by forgetting does before one-shot pruning, against all data and a random coreset."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
@@ -151,7 +151,7 @@ class DropHotStudy(ReusingStudy):
         charts, text = [*pruning_charts(lines), *curve_charts(results)], grid_markdown(lines)
         files: dict[str, str | bytes] = {"results.json": to_json({"format": 1, "cells": results})}
         if scores := self.scores():
-            classes = load(self.data, None if self.root is None else str(self.root)).train.classes or 0
+            classes = load(self.data, self.place).train.classes or 0
             table = scores_table(scores, classes)
             charts, text = [*charts, scores_chart(scores, classes)], f"{table.markdown()}\n{text}"
             files["scores-table.csv"] = rows_as_csv([table])
@@ -164,9 +164,8 @@ class DropHotStudy(ReusingStudy):
     def scores(self) -> list[Scores]:
         """Read what the trainings that score found, each once."""
         firsts = {cell.scoring: cell for cell in reversed(self.cells()) if cell.scoring is not None}
-        place = None if self.root is None else str(self.root)
         cells = reversed(firsts.values())
-        return [read_scores(cell.recipe, cell.folder, self.shared, load(self.data, place).train) for cell in cells]
+        return [read_scores(cell.recipe, cell.folder, self.shared, load(self.data, self.place).train) for cell in cells]
 
     def waves(self) -> list[list[Cell]]:
         """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
@@ -185,7 +184,7 @@ class DropHotStudy(ReusingStudy):
 
     def forecast(self) -> str:
         """Say how many runs there are, each once, and about how long they take; a few batches are timed."""
-        splits = load(self.data, None if self.root is None else str(self.root))
+        splits = load(self.data, self.place)
         known = self.recalled()
         cells = list({cell.folder: cell for cell in self.cells() if cell not in known}.values())
         if not cells:
@@ -226,8 +225,7 @@ class Cell:
     @cached_property
     def identity(self) -> str:
         """Its name on any machine."""
-        root = None if self.study.root is None else str(self.study.root)
-        return identity_of(self.study.data, root, self.study.model, self.recipe, self.arm)
+        return identity_of(self.study.data, self.study.place, self.study.model, self.recipe, self.arm)
 
     @property
     def where(self) -> dict[str, Any]:
@@ -291,8 +289,7 @@ class Cell:
     def run(self) -> dict[str, Any]:
         """Make the run (or read it back) and return accuracies, costs, curves, scores."""
         study, labels = self.study, {"data": self.study.data, "model": self.study.model, "arm": self.arm}
-        place = None if study.root is None else str(study.root)
         given: dict[str, Any] = {"device": study.device, "labels": labels, "shared": study.shared}
-        results = fit_fresh(self.recipe, study.data, place, study.model, self.folder, **given).results
+        results = fit_fresh(self.recipe, study.data, study.place, study.model, self.folder, **given).results
         told = ("test_accuracy", "trained_accuracy", "pruned_accuracy", "flops", "seconds", "curves", "scores")
         return self.where | {IDENTITY: self.identity} | {name: results[name] for name in told}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sartor.report.statistics import Interval, mean_interval
-from sartor.studies.drophot_table import BASELINE, cells_of, points
+from sartor.report.statistics import Interval, paired_difference
+from sartor.studies.drophot_table import BASELINE, averaged, cells_of, points
 from sartor.studies.findings import Effect, Table, Value
-from sartor.studies.selector_table import mean
 
 CONTROLS = {"random": "random", BASELINE: "all data"}
 STAGES = {"trained_accuracy": "before pruning", "pruned_accuracy": "pruned", "test_accuracy": "tuned"}
@@ -34,10 +33,8 @@ def overall_table(results: Iterable[Mapping[str, Any]]) -> Table:
 
 def over(pairs: Sequence[tuple[Runs, Runs]], stage: str) -> Interval | None:
     """Return by how much the first exceed the second, on average over pairs, of the seeds that all have."""
-    sides = [(points(mine, stage), points(other, stage)) for mine, other in pairs]
-    seeds = set.intersection(*(mine.keys() & other.keys() for mine, other in sides)) if sides else set[int]()
-    found = [round(mean(mine[seed] - other[seed] for mine, other in sides), 9) for seed in sorted(seeds)]
-    return mean_interval(found) if found else None
+    mine, others = (averaged([points(pair[side], stage) for pair in pairs]) for side in (0, 1))
+    return paired_difference(mine, others)
 
 
 Runs = Mapping[int, Mapping[str, Any]]

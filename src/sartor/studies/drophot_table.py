@@ -107,6 +107,12 @@ def points(runs: Mapping[int, Mapping[str, Any]], name: str) -> dict[int, float]
     return {seed: 100 * run[name] for seed, run in runs.items()}
 
 
+def averaged(cells: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return the mean over some cells, by seed, of the seeds that all have; nothing of no cells."""
+    seeds = sorted(set.intersection(*map(set, cells))) if cells else []
+    return {seed: mean(cell[seed] for cell in cells) for seed in seeds}
+
+
 def cell_without(cells: Mapping[Place, Cells], place: Place) -> Cells:
     """Return the same cell without defects; nothing where it was not run."""
     return cells.get((NONE, *place[1:]), {})

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from sartor.comparison import Work, load, model_for
 from sartor.errors import ConfigError, SartorError
 from sartor.files import read_object, sha256
+from sartor.recipes.outcome import model_summary
 from sartor.recipes.recipe import Recipe
 from sartor.report.wording import counted
 from sartor.studies.study import Outcome, Outcomes, Study
@@ -59,8 +60,10 @@ class ReusingStudy(Study):
     def refuse_unlike(self, outcomes: Outcomes) -> None:
         """Raise SartorError where a known run lacks what one that was made here has, or has more."""
         recalled = self.recalled()
+        if not recalled:
+            return
         made = {cell.identity for cell in self.cells() if cell not in recalled}
-        rows = [row for stage in outcomes.values() for row in stage if IDENTITY in row] if recalled else []
+        rows = [row for stage in outcomes.values() for row in stage if IDENTITY in row]
         rows.sort(key=lambda row: row[IDENTITY] not in made)
         for row in rows:
             if unlike := ", ".join(sorted(row.keys() ^ rows[0].keys())):
@@ -120,7 +123,6 @@ def fingerprints(data: str, root: str | None) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=8)
-def layers(data: str, root: str | None, model: str) -> tuple[str, str]:
+def layers(data: str, root: str | None, model: str) -> tuple[str, ...]:
     """Return what tells a network from others, whatever it is called: its layers and the shapes of its weights."""
-    network = model_for(load(data, root), model)
-    return repr(network), repr([(name, tuple(value.shape)) for name, value in network.state_dict().items()])
+    return tuple(model_summary(model_for(load(data, root), model)).values())

@@ -28,7 +28,7 @@ from sartor.scanning import scan
 from sartor.studies.agreement import Ranking, agreement, ranking
 from sartor.studies.findings import Findings
 from sartor.studies.proxy_tables import DENSE, MEASURE, PLAIN, alike, findings, pruned
-from sartor.studies.study import GridStudy
+from sartor.studies.study import GridStudy, OnData
 
 SUPPLIED = frozenset({"logits", "features", "labelled"})
 """What acquisitions can read here."""
@@ -36,7 +36,7 @@ SUPPLIED = frozenset({"logits", "features", "labelled"})
 
 @STUDIES.register("proxy-ranking")
 @dataclass(frozen=True, kw_only=True)
-class ProxyRankingStudy(GridStudy):
+class ProxyRankingStudy(OnData, GridStudy):
     """How alike pruned, dense and small networks rank what could be labelled, with two dense draws as the noise floor.
 
     All learn from the same random labels.
@@ -100,11 +100,6 @@ class ProxyRankingStudy(GridStudy):
         options: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "seed": seed}
         options |= {"sampler": "redraw(every=0)", "fraction": labels, "warmup": 0, "holdout": 0.0}
         return Dense(**options, evaluate_every=10**6, probe=0)
-
-    @property
-    def place(self) -> str | None:
-        """The folder of the data as text."""
-        return None if self.root is None else str(self.root)
 
     def cells(self) -> list[Labelled]:
         """List every share of labels at every seed."""

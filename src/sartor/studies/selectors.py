@@ -25,7 +25,7 @@ from sartor.select.coreset_file import as_csv
 from sartor.select.from_file import share_for
 from sartor.studies.selector_table import as_csv as table_as_csv
 from sartor.studies.selector_table import as_markdown, lines_of
-from sartor.studies.study import Files, Outcomes, Study
+from sartor.studies.study import Files, OnData, Outcomes, Study
 
 DRAWS = {"random": "redraw(every=0)", "redrawn": "redraw(every=1)"}
 """The controls: drawn once, and drawn anew for every epoch."""
@@ -35,7 +35,7 @@ SNAPSHOTS = 5
 
 @STUDIES.register("selectors")
 @dataclass(frozen=True, kw_only=True)
-class SelectorStudy(Study):
+class SelectorStudy(OnData, Study):
     """Every selector chooses once, by one network trained for a few epochs; fresh networks train on the choices."""
 
     QUICK: ClassVar[Mapping[str, Any]] = {
@@ -122,7 +122,7 @@ class SelectorStudy(Study):
 
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
-        splits = load(self.data, None if self.root is None else str(self.root))
+        splits = load(self.data, self.place)
         recipe = self.dense(0.0, 0, epochs=self.scorer_epochs)
         seconds = seconds_per_sample(recipe, model_for(splits, self.model), splits.train)
         n, scorers, cells = training_size(splits, recipe), len(self.scorers()), len(self.cells())
@@ -139,11 +139,10 @@ class SelectorStudy(Study):
 
     def fit(self, recipe: Dense, folder: Path, **options: Any) -> Result:
         """Train a fresh network in a folder."""
-        root = None if self.root is None else str(self.root)
         labels = {"data": self.data, "model": self.model}
-        return fit_fresh(recipe, self.data, root, self.model, folder, labels=labels, **options)
+        return fit_fresh(recipe, self.data, self.place, self.model, folder, labels=labels, **options)
 
-    def place(self, noise: float, seed: int) -> Path:
+    def folder_of(self, noise: float, seed: int) -> Path:
         """Return the folder of one noise level and seed."""
         return self.out / f"noise-{noise:g}" / f"seed-{seed}"
 
@@ -159,7 +158,7 @@ class Scorer:
     @property
     def folder(self) -> Path:
         """Where it is kept."""
-        return self.study.place(self.noise, self.seed) / "scorer"
+        return self.study.folder_of(self.noise, self.seed) / "scorer"
 
     @property
     def title(self) -> str:
@@ -185,11 +184,11 @@ class Scorer:
     def source(self, spec: str) -> Trained:
         """Return what a selector chooses from."""
         study = self.study
-        found = read_finished(self.folder, data=study.data, root=None if study.root is None else str(study.root))
+        found = read_finished(self.folder, data=study.data, root=study.place)
         epochs = range(max(0, study.scorer_epochs - SNAPSHOTS), study.scorer_epochs)
         networks = []
         if "members" in SELECTORS.build(spec).needs:
-            splits = load(study.data, None if study.root is None else str(study.root))
+            splits = load(study.data, study.place)
             for epoch in epochs:
                 networks.append(model_for(splits, study.model))
                 networks[-1].load_state_dict(load_file(self.snapshot(epoch)))
@@ -223,7 +222,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where it is kept."""
-        place = self.study.place(self.noise, self.seed)
+        place = self.study.folder_of(self.noise, self.seed)
         return place / f"fraction-{self.fraction:g}" / arm_folder(self.selector)
 
     def run(self) -> dict[str, Any]:

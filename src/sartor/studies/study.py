@@ -22,6 +22,17 @@ Files = Mapping[str, str | bytes]
 """What a study leaves in its folder, by file name."""
 
 
+class OnData:
+    """What studies of a data set have in common."""
+
+    root: Path | None
+
+    @property
+    def place(self) -> str | None:
+        """The folder of the data as text."""
+        return None if self.root is None else str(self.root)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study(ABC):
     """A question, the work that answers it and how that is told; fields are options.

@@ -23,7 +23,7 @@ from sartor.recipes.timetable import default_warmup
 from sartor.report.statistics import Interval, mean_interval
 from sartor.report.wording import seconds
 from sartor.studies.known import IDENTITY, ReusingStudy, identity_of
-from sartor.studies.study import GridStudy, Outcomes
+from sartor.studies.study import GridStudy, OnData, Outcomes
 
 KEPT = ("test_accuracy", "flops", "seconds", "steps", "epoch_equivalents", "noise_ratio", "kept_weights", "parameters")
 """What a study keeps of a run's results."""
@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeStudy(GridStudy, ReusingStudy):
+class RecipeStudy(OnData, GridStudy, ReusingStudy):
     """What studies of recipes have in common; the defaults are for digits, a small and quick setting."""
 
     data: str = "digits"
@@ -122,11 +122,6 @@ class RecipeStudy(GridStudy, ReusingStudy):
     def forecaster(self, model: str | None = None) -> Forecaster:
         """Return what forecasts recipes on the study's data and network."""
         return forecaster_of(self.data, self.place, model or self.model)
-
-    @property
-    def place(self) -> str | None:
-        """The folder of the data as text."""
-        return None if self.root is None else str(self.root)
 
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
