@@ -8,7 +8,8 @@ import pytest
 
 from sartor.comparison import run_jobs
 from sartor.errors import ConfigError
-from sartor.studies.drophot_grid import Cell, DropHotStudy
+from sartor.studies.drophot_cells import Cell
+from sartor.studies.drophot_grid import DropHotStudy
 from sartor.studies.drophot_table import grid_lines, grid_markdown
 from sartor.studies.selector_table import as_csv
 
