@@ -17,11 +17,22 @@ from sartor.comparison import fit_fresh, load, model_for
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SartorError
 from sartor.recipes.swast import SWaST
-from sartor.report.statistics import mean_interval
 from sartor.studies.double_loss import DoubleLossStudy
-from sartor.studies.double_loss_table import HOLDS, Square, told
+from sartor.studies.double_loss_square import HOLDS, Square
+from sartor.studies.double_loss_table import told
 from sartor.studies.replaying import Coresets, followed, keep_network, replayed, spec_of
-from sartor.studies.tracking import Trail, losses_together, lost, mean_over, returns, supported, waits
+from sartor.studies.tracking import (
+    KINDS,
+    Trail,
+    excess,
+    losses_together,
+    lost,
+    mean_over,
+    nearest,
+    returns,
+    supported,
+    waits,
+)
 
 DATA, MODEL = "few(of=digits, samples=160)", "cnn(width=4)"
 BASE = SWaST(
@@ -127,13 +138,38 @@ def test_tracks_of_a_run_held_against_itself_and_another(runs: list[Path]) -> No
     alike = losses_together(own, own, network, probe=20, seed=0)
     assert alike["lean"] == alike["swapped masks"] == alike["swapped coresets"]
     found = losses_together(own, other, network, probe=20, seed=0)
-    assert found["lean"] == alike["lean"]
-    assert found["living"] == alike["living"]
+    assert found["dead"] == alike["dead"]
+    assert found["lean"] == alike["lean"] != alike["dead"]
     assert len({found[kind] for kind in ("lean", "swapped masks", "swapped coresets")}) == 3
-    assert all(-100 <= value <= 100 for value in found.values() if value is not None)
+    assert set(found) == set(KINDS)
+    assert all(-200 <= value <= 200 for value in found.values() if value is not None)
     back = returns(own)
     assert 0 <= (back["weights back"] or 0) <= 100
     assert back["samples back after"] in (2.0, 4.0)
+
+
+def test_weights_alike_are_of_the_same_layer_and_the_nearest_magnitude() -> None:
+    assert nearest(torch.tensor([0.0, 1.4, 1.5, 9.0]), torch.tensor([2.0, 1.0, 4.0])).tolist() == [1, 1, 1, 2]
+    weights = {"a": torch.tensor([0.1, -0.2, 5.0, -0.3]), "b": torch.tensor([0.1, 0.2])}
+    values = {"a": torch.tensor([1.0, 0.25, 9.0, 0.5]), "b": torch.tensor([7.0, 8.0])}
+    dead = {"a": torch.tensor([True, False, False, True]), "b": torch.tensor([True, False])}
+    kept = {"a": torch.tensor([False, True, True, False]), "b": torch.tensor([False, False])}
+    assert excess(values, dead, kept, weights) == (1.0 - 0.25 + 0.5 - 0.25) / 2, "layer b has nothing to compare"
+    none = {name: torch.zeros_like(mask) for name, mask in dead.items()}
+    assert excess(values, none, kept, weights) is None
+    assert excess(values, dead, none, weights) is None
+
+
+def test_intervals_in_which_nothing_died_are_left_out_of_all_kinds(runs: list[Path]) -> None:
+    own, other = (Trail(run, load(DATA, None).train) for run in runs)
+    network = model_for(load(DATA, None), MODEL)
+    first = losses_together(own, other, network, probe=20, seed=0)
+    own.__dict__["epochs"] = [*own.epochs, own.epochs[-1]]
+    own.__dict__["coresets"] = [*own.coresets, own.coresets[-1]]
+    for trail in (own, other):
+        trail.__dict__["masks"] = [*trail.masks, trail.masks[-1]]
+    other.__dict__["coresets"] = [*other.coresets, other.coresets[-1]]
+    assert losses_together(own, other, network, probe=20, seed=0) == first
 
 
 def test_how_long_what_left_was_away() -> None:
@@ -158,14 +194,14 @@ def test_differences_of_differences() -> None:
         swaps = {("swapped", "own"): 0.45, ("own", "swapped"): 0.4, ("swapped", "swapped"): 0.3}
         results += [row(a, coresets=c, masks=m, seed=seed) for (c, m), a in swaps.items()]
     square = Square(results, "el2n", 0.1, 0.9)
-    assert square.collapse() == mean_interval([-25.0, -24.0])
-    assert square.pairing() == mean_interval([-2.5, -2.0]), "two of the four pairs come from one run"
-    assert Square(results, "el2n", 0.2, 0.9).pairing() is None
+    assert square.collapse() == {0: -25.0, 1: -24.0}
+    assert square.pairing() == {0: -2.5, 1: -2.0}, "two of the four pairs come from one run"
+    assert Square(results, "el2n", 0.2, 0.9).pairing() == {}
 
 
 def grid(loss: float) -> list[dict]:
     """All runs of two squares, in which pruning takes `loss` more of chosen samples than of random ones."""
-    numbers = ("lean", "swapped masks", "swapped coresets", "living", "weights back", "samples back")
+    numbers = (*KINDS, "weights back", "samples back")
     tracks = dict.fromkeys((*numbers, "weights back after", "samples back after"), 1.0)
     rows = []
     for selector, sparsity, seed in itertools.product(("el2n", "random"), (None, 0.9), range(3)):
@@ -212,3 +248,39 @@ def test_remedies_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Worth of coresets and masks from one run" in table
     assert main([*words, "--holds", "ema"]) == 2
     assert "holds is 'ema'; it must be one of none, selective" in capsys.readouterr().err
+
+
+def changed(rows: list[dict], by: float, **where: object) -> list[dict]:
+    """Return the rows with another accuracy where they are as is said."""
+    return [
+        {**row, "test_accuracy": row["test_accuracy"] + by * (all(row[name] == value for name, value in where.items()))}
+        for row in rows
+    ]
+
+
+def sentences(rows: list[dict], begin: str) -> list[str]:
+    """Return what the verdict says after and with the sentence that begins so."""
+    said = told([Square(rows, selector, 0.1, 0.9) for selector in ("el2n", "random")], 3, 0.5).verdict
+    start = next(number for number, line in enumerate(said) if line.startswith(begin))
+    return list(said[start : start + 2])
+
+
+def test_what_replayed_masks_cost_is_no_double_loss() -> None:
+    """The run itself drops what is small where it is dropped, for random samples too: that cancels out."""
+    swapped = [{"coresets": c, "masks": m} for c, m in (("swapped", "own"), ("own", "swapped"), ("swapped", "swapped"))]
+    costly = grid(loss=0.0)
+    for where in swapped:
+        costly = changed(costly, -0.03, **where)
+    begin = "Worth of coresets and masks from one run, minus that of random samples"
+    assert "are all of them" in sentences(costly, begin)[0]
+    real = changed(costly, -0.04, selector="el2n", coresets="own", masks="own", hold="none", sparsity=0.9)
+    assert sentences(real, begin)[1].endswith("-2.00 (-2.00 to -2.00).")
+
+
+def test_a_remedy_is_credited_with_what_it_does_to_pruned_weights_and_chosen_samples_alone() -> None:
+    begin, everywhere = "What a remedy takes off the collapse", changed(grid(loss=0.1), 0.05, hold="complete")
+    assert "0 above 0, 0 below 0" in sentences(everywhere, begin)[0]
+    there = changed(grid(loss=0.1), 0.05, hold="complete", selector="el2n", sparsity=0.9)
+    assert sentences(there, begin)[1] == (
+        "Shown are complete, el2n, 0.1 of the data, 0.9 pruned: +5.00 (+5.00 to +5.00)."
+    )

@@ -505,6 +505,24 @@ def test_the_best_weight_is_that_of_held_out_samples() -> None:
     assert grid.best(ways) == Way("random", 0.1)
 
 
+def test_random_samples_held_and_taught_stand_against_each_other_and_a_lucky_survivor_is_not_chosen() -> None:
+    """What diverged in some seeds is no weight to choose, however good it was in the others."""
+    accuracies = {("random", None): 0.5, ("random", 0.1): 0.6, ("random", 1.0): 0.9, ("random, taught", 0.3): 0.55}
+    here = {"noise": 0.0, "match": "epochs", "fraction": 0.1}
+    rows = [
+        {**here, "samples": samples, "weight": weight, "seed": seed, "flops": 1.0}
+        | {"test_accuracy": accuracy + 0.01 * seed, "validation_accuracy": accuracy}
+        for (samples, weight), accuracy in accuracies.items()
+        for seed in range(1 if weight == 1.0 else 3)
+    ]
+    ways = [Way(samples, weight) for samples, weight in accuracies]
+    grid = Grid(rows, here, 0.1)
+    assert grid.picked(ways) == {"random": Way("random", 0.1), "random, taught": Way("random, taught", 0.3)}
+    found = [effect and round(effect.mean, 6) for effect in grid.contests(ways).values()]
+    assert found == [5.0, 10.0, 5.0]
+    assert list(grid.contests(ways[:2]).values())[::2] == [None, None]
+
+
 def test_a_teacher_that_is_paid_leaves_its_student_a_share() -> None:
     for epochs in ("6", "20"):
         study = parse("preservation-or-distillation", [*TINY, "--every", "2", "--fractions", "0.1", "--epochs", epochs])

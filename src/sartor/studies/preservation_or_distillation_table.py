@@ -51,13 +51,32 @@ class Grid:
         """Return the paired difference of two ways."""
         return paired_difference(self.points(way), self.points(other))
 
-    def best(self, ways: Sequence[Way]) -> Way:
-        """Return the way that was best on held-out samples, in the mean over seeds; of equals, the first."""
+    def best(self, ways: Sequence[Way]) -> Way | None:
+        """Return the way that was best on held-out samples, in the mean over seeds; of equals, the first.
+
+        One that failed with a seed with which another did not is none to choose. None of no runs.
+        """
 
         def held_out(way: Way) -> float:
             return average(self.results, "validation_accuracy", **self.where, samples=way.samples, weight=way.weight)
 
-        return max(ways, key=held_out)
+        seeds = {way: len(self.points(way)) for way in ways}
+        there = [way for way in ways if 0 < seeds[way] == max(seeds.values())]
+        return max(there, key=held_out) if there else None
+
+    def contests(self, ways: Sequence[Way]) -> dict[str, Interval | None]:
+        """Hold random samples with stored states against those with a teacher, and both against those with neither."""
+        held = self.best([way for way in ways if way.samples == RANDOM and way.weight is not None])
+        taught = self.best([way for way in ways if way.samples == TAUGHT])
+        pairs = {
+            "random samples held by stored states minus those taught": (held, taught),
+            "random samples held by stored states minus random alone": (held, NO_TEACHER),
+            "random samples taught minus random alone": (taught, NO_TEACHER),
+        }
+        return {
+            what: None if mine is None or other is None else self.minus(mine, other)
+            for what, (mine, other) in pairs.items()
+        }
 
     def row(self, way: Way) -> dict[str, Value]:
         """Return a row of the table."""
@@ -84,13 +103,12 @@ class Grid:
 
     def picked(self, ways: Sequence[Way]) -> dict[str, Way]:
         """Return of each kind of samples the way that was best on held-out samples."""
-        there = [way for way in ways if self.points(way)]
-        kinds = [samples for samples in KINDS if any(way.samples == samples for way in there)]
-        return {samples: self.best([way for way in there if way.samples == samples]) for samples in kinds}
+        found = {samples: self.best([way for way in ways if way.samples == samples]) for samples in KINDS}
+        return {samples: way for samples, way in found.items() if way is not None}
 
 
 def told(grids: Sequence[Grid], ways: Sequence[Way], seeds: int, panels: Sequence[Panel]) -> Findings:
-    """Tell every way, and hold SWaST with its best weight against each other kind of samples with its own."""
+    """Tell every way; hold SWaST with its best weight against each other kind of samples with its own, and so on."""
     rows: list[dict[str, Value]] = []
     best: list[dict[str, Value]] = []
     effects: dict[str, dict[str, Interval | None]] = {}
@@ -102,11 +120,14 @@ def told(grids: Sequence[Grid], ways: Sequence[Way], seeds: int, panels: Sequenc
             row = {**grid.where, "samples": samples, "best": way.name, "accuracy": mean_of(grid.points(way))}
             best.append(row | {"SWaST minus this": Effect(effect)})
             if samples != SWAST:
-                effects.setdefault(samples, {})[grid.name] = effect
+                effects.setdefault(f"SWaST minus {samples}", {})[grid.name] = effect
+        for what, effect in grid.contests(ways).items():
+            if effect is not None:
+                effects.setdefault(what, {})[grid.name] = effect
     verdict = [
         sentence
-        for samples, found in effects.items()
-        for sentence in summed(f"SWaST minus {samples}, each with its best weight on held-out samples", found)
+        for what, found in effects.items()
+        for sentence in summed(f"With the best weights on held-out samples, {what}", found)
     ]
     runs = counted(seeds, "seed")
     tables = [

@@ -24,6 +24,8 @@ from sartor.studies.replaying import masks_by_step, network_at
 
 Layers = Mapping[str, Tensor]
 """A tensor for each masked parameter."""
+KINDS = ("dead", "lean", "swapped masks", "swapped coresets")
+"""How much weights that died lean on left-out samples: as they are, and over weights alike."""
 
 
 @dataclass(frozen=True)
@@ -113,42 +115,66 @@ def leaning(
     return {name: groups[0][name] - groups[1][name] for name in names}
 
 
-def mean_over(values: Layers, where: Layers) -> float | None:
-    """Return the mean of values over the places that are marked; None where none are."""
-    found = torch.cat([values[name][mask] for name, mask in where.items()])
-    return float(found.double().mean()) if len(found) else None
+def excess(values: Layers, where: Layers, controls: Layers, weights: Layers) -> float | None:
+    """Return the mean over marked places of a value minus that of the control of the same layer nearest in |weight|.
+
+    A control can serve several times (matching with replacement, Abadie and Imbens 2006). Marked places of a layer
+    without controls are left out; None where nothing is left.
+    """
+    found = []
+    for name, mask in where.items():
+        if mask.any() and controls[name].any():
+            near = nearest(weights[name][mask].abs(), weights[name][controls[name]].abs())
+            found.append(values[name][mask] - values[name][controls[name]][near])
+    return float(torch.cat(found).double().mean()) if found else None
+
+
+def nearest(points: Float[Tensor, "p"], among: Float[Tensor, "a"]) -> Int64[Tensor, "p"]:
+    """Return for each point the place of the nearest of some numbers, the smaller of two equally near."""
+    ordered, places = among.sort(stable=True)
+    above = torch.searchsorted(ordered, points).clamp(max=len(ordered) - 1)
+    below = (above - 1).clamp(min=0)
+    return places[torch.where(points - ordered[below] <= ordered[above] - points, below, above)]
 
 
 def losses_together(own: Trail, other: Trail, network: nn.Module, *, probe: int, seed: int) -> dict[str, float | None]:
     """Return by how much the weights that died between selections lean on left-out samples, in points of samples.
 
-    `lean`: those of this run; `swapped masks`: weights that lived here and died in the other run, at the same time;
-    `swapped coresets`: this run's weights, with the other's coresets for its own; `living`: all that lived. Each is a
-    mean over the intervals after a selection. `network` serves to take the run's weights, and is changed.
+    `dead`: those of this run, as they are; `lean`: the same, minus weights of the same layer and magnitude that
+    survived; `swapped masks`: that of weights that lived here and died in the other run at the same time, minus such
+    that survived in both; `swapped coresets`: that of this run's, with the other's coresets for its own. Each is a mean
+    over the intervals after a selection in which there are all four. `network` takes the run's weights, and is changed.
     """
-    found: dict[str, list[float | None]] = {
-        kind: [] for kind in ("lean", "swapped masks", "swapped coresets", "living")
-    }
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for number, epoch in enumerate(own.epochs):
         network.load_state_dict(network_at(own.folder, epoch))
         network.eval()
         (now, then), (theirs, after) = own.masks[number : number + 2], other.masks[number : number + 2]
-        names, gone = list(now), lost(now, then)
+        names, gone, gone_there = list(now), lost(now, then), lost(theirs, after)
+        weights = {name: value.detach() for name, value in network.named_parameters() if name in now}
+        survived = {name: now[name] & then[name] for name in names}
+        swapped = {name: mask & now[name] for name, mask in gone_there.items()}
+        untouched = {name: survived[name] & ~gone_there[name] for name in names}
         mine, foreign = (
             leaning(network, own.pool, trail.coresets[number], names, probe=probe, seed=seed) for trail in (own, other)
         )
-        swapped = {name: mask & now[name] for name, mask in lost(theirs, after).items()}
-        found["lean"].append(mean_over(mine, gone))
-        found["swapped masks"].append(mean_over(mine, swapped))
-        found["swapped coresets"].append(mean_over(foreign, gone))
-        found["living"].append(mean_over(mine, now))
-    return {kind: in_points(values) for kind, values in found.items()}
+        here = [
+            mean_over(mine, gone),
+            excess(mine, gone, survived, weights),
+            excess(mine, swapped, untouched, weights),
+            excess(foreign, gone, survived, weights),
+        ]
+        known = [100 * value for value in here if value is not None]
+        if len(known) == len(KINDS):
+            for kind, value in zip(KINDS, known, strict=True):
+                found[kind].append(value)
+    return {kind: fmean(values) if values else None for kind, values in found.items()}
 
 
-def in_points(values: Sequence[float | None]) -> float | None:
-    """Return the mean of shares as percentage points, of those that there are; None of none."""
-    known = [100 * value for value in values if value is not None]
-    return fmean(known) if known else None
+def mean_over(values: Layers, where: Layers) -> float | None:
+    """Return the mean of values over the places that are marked; None where none are."""
+    found = torch.cat([values[name][mask] for name, mask in where.items()])
+    return float(found.double().mean()) if len(found) else None
 
 
 def returns(trail: Trail) -> dict[str, float | None]:
