@@ -142,10 +142,30 @@ def test_tracks_of_a_run_held_against_itself_and_another(runs: list[Path]) -> No
     assert found["lean"] == alike["lean"] != alike["dead"]
     assert len({found[kind] for kind in ("lean", "swapped masks", "swapped coresets")}) == 3
     assert set(found) == set(KINDS)
-    assert all(-200 <= value <= 200 for value in found.values() if value is not None)
+    none_in_both = Trail(runs[1], splits.train)
+    never = [{name: torch.zeros_like(mask) for name, mask in layers.items()} for layers in other.living]
+    none_in_both.__dict__["living"] = never
+    alone = losses_together(own, none_in_both, network, probe=20, seed=0)
+    assert set(alone.values()) == {None}, "weights that never lived in the other run did not survive in both"
     back = returns(own)
     assert 0 <= (back["weights back"] or 0) <= 100
     assert back["samples back after"] in (2.0, 4.0)
+
+
+def test_weights_that_die_and_grow_again_before_the_next_selection_have_not_lived_on(runs: list[Path]) -> None:
+    trail = Trail(runs[0], load(DATA, None).train)
+    name = next(iter(trail.moves[0]))
+    for number, (start, stop) in enumerate(((10, 16), (16, 22), (22, 25))):
+        assert trail.bounds[number : number + 2] == [start, stop]
+        expected = trail.masks[number][name].clone()
+        for step, masks in trail.moves.items():
+            if start <= step < stop:
+                expected &= masks[name]
+        assert torch.equal(trail.living[number][name], expected)
+    moves = {0: [True, True, True], 12: [True, False, False], 15: [True, True, False], 16: [False, True, True]}
+    trail = Trail(runs[0], trail.pool)
+    trail.__dict__["moves"] = {step: {"w": torch.tensor(mask)} for step, mask in moves.items()}
+    assert [layers["w"].tolist() for layers in trail.living[:2]] == [[True, False, False], [False, True, False]]
 
 
 def test_weights_alike_are_of_the_same_layer_and_the_nearest_magnitude() -> None:
@@ -164,6 +184,8 @@ def test_intervals_in_which_nothing_died_are_left_out_of_all_kinds(runs: list[Pa
     own, other = (Trail(run, load(DATA, None).train) for run in runs)
     network = model_for(load(DATA, None), MODEL)
     first = losses_together(own, other, network, probe=20, seed=0)
+    own.__dict__["living"] = [*own.living, own.masks[-1]]
+    other.__dict__["living"] = [*other.living, other.masks[-1]]
     own.__dict__["epochs"] = [*own.epochs, own.epochs[-1]]
     own.__dict__["coresets"] = [*own.coresets, own.coresets[-1]]
     for trail in (own, other):

@@ -17,7 +17,7 @@ from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE, SWaST
 from sartor.recipes.taught import Taught
 from sartor.registry import STUDIES, parse
-from sartor.studies.double_loss_square import HOLDS, RANDOM, SMOOTH, Square
+from sartor.studies.double_loss_square import HOLDS, RANDOM, SMOOTH, TRACKED, Square
 from sartor.studies.double_loss_table import told
 from sartor.studies.findings import Findings
 from sartor.studies.replaying import Coresets, followed, keep_network, moving, replayed, spec_of
@@ -26,8 +26,6 @@ from sartor.studies.tracking import Trail, losses_together, returns
 from sartor.studies.trainings import Cell, Row, TrainingStudy, check_finished
 
 OWN, SWAPPED = "own", "swapped"
-TRACKED = (NONE, "selective", "complete")
-"""Kinds of hold whose masks and networks are kept."""
 SWAPS = ((SWAPPED, OWN), (OWN, SWAPPED), (SWAPPED, SWAPPED))
 """Coresets and masks, each this run's or those of the next seed's."""
 
@@ -196,7 +194,7 @@ class Track:
         """Look at what was dropped together (or read it back)."""
         study, cell, next_one = self.study, self.cell, self.study.source(self.cell, swapped=True)
         check_finished((cell, next_one))
-        file = cell.folder / f"lean-by-seed-{next_one.recipe.seed}-probe-{study.probe}.json"
+        file = cell.folder / f"held-by-seed-{next_one.recipe.seed}-probe-{study.probe}.json"
         if file.exists():
             return read_object(file)
         splits = load(study.data, study.place)

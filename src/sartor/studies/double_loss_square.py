@@ -13,7 +13,9 @@ from sartor.studies.trainings import Row, by_seed, mean_of, points
 
 RANDOM = "random"
 SMOOTH = "label smoothing"
-HELD = (NONE, "selective", "complete", SMOOTH, "EMA teacher")
+TRACKED = (NONE, "selective", "complete")
+"""Kinds of hold whose masks and networks are kept."""
+HELD = (*TRACKED, SMOOTH, "EMA teacher")
 HOLDS = {True: HELD, False: (*HELD, "AC/DC", "unscaled start")}
 """Kinds of hold for all weights (True) and for pruned ones."""
 

@@ -8,7 +8,7 @@ from sartor.recipes.swast import NONE
 from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.wording import counted
-from sartor.studies.double_loss_square import HELD, HOLDS, RANDOM, Square
+from sartor.studies.double_loss_square import HOLDS, RANDOM, TRACKED, Square
 from sartor.studies.findings import Effect, Findings, Table, Value, bounded, standing, summed
 from sartor.studies.tracking import KINDS
 from sartor.studies.trainings import by_seed, mean_of
@@ -126,7 +126,7 @@ def remedies(squares: Sequence[Square]) -> Iterator[dict[str, Value]]:
 def tracks(squares: Sequence[Square]) -> Iterator[dict[str, Value]]:
     """Yield a row for each hold that was tracked."""
     for square in squares:
-        for hold in (hold for hold in HELD[:3] if square.points(hold=hold)):
+        for hold in (hold for hold in TRACKED if square.points(hold=hold)):
             row: dict[str, Value] = {**square.where, "hold": hold, KINDS[0]: mean_of(square.tracked(hold, KINDS[0]))}
             row |= {kind: Effect(mean_of(square.tracked(hold, kind))) for kind in KINDS[1:]}
             own = square.tracked(hold, "lean")

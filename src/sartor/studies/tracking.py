@@ -73,7 +73,22 @@ class Trail:
     @cached_property
     def masks(self) -> list[Layers]:
         """The masks at each selection, and at the end."""
-        return [self.masks_before(self.steps[epoch]) for epoch in [*self.epochs, len(self.steps) - 1]]
+        return [self.masks_before(stop) for stop in self.bounds]
+
+    @cached_property
+    def bounds(self) -> list[int]:
+        """The steps before each selection, and in all."""
+        return [self.steps[epoch] for epoch in [*self.epochs, len(self.steps) - 1]]
+
+    @cached_property
+    def living(self) -> list[Layers]:
+        """Which weights lived all the time from each selection to the next one, or to the end."""
+        found: list[Layers] = []
+        for start, stop in pairwise(self.bounds):
+            first = max(step for step in self.moves if step < max(1, start))
+            there = [masks for step, masks in self.moves.items() if first <= step < stop]
+            found.append({name: torch.stack([masks[name] for masks in there]).all(0) for name in there[0]})
+        return found
 
 
 def lost(before: Layers, after: Layers) -> dict[str, Bool[Tensor, "..."]]:
@@ -140,10 +155,10 @@ def nearest(points: Float[Tensor, "p"], among: Float[Tensor, "a"]) -> Int64[Tens
 def losses_together(own: Trail, other: Trail, network: nn.Module, *, probe: int, seed: int) -> dict[str, float | None]:
     """Return by how much the weights that died between selections lean on left-out samples, in points of samples.
 
-    `dead`: those of this run, as they are; `lean`: the same, minus weights of the same layer and magnitude that
-    survived; `swapped masks`: that of weights that lived here and died in the other run at the same time, minus such
-    that survived in both; `swapped coresets`: that of this run's, with the other's coresets for its own. Each is a mean
-    over the intervals after a selection in which there are all four. `network` takes the run's weights, and is changed.
+    `dead`: weights of this run that are dead at the next selection, as they are; `lean`: the same, minus weights of the
+    same layer and magnitude that lived all the time; `swapped masks`: that of weights that lived here and died in the
+    other run, minus such that lived all the time in both; `swapped coresets`: that of this run's, with the other's
+    coresets. Each is a mean over the intervals in which there are all four. `network` takes the run's weights.
     """
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for number, epoch in enumerate(own.epochs):
@@ -152,17 +167,17 @@ def losses_together(own: Trail, other: Trail, network: nn.Module, *, probe: int,
         (now, then), (theirs, after) = own.masks[number : number + 2], other.masks[number : number + 2]
         names, gone, gone_there = list(now), lost(now, then), lost(theirs, after)
         weights = {name: value.detach() for name, value in network.named_parameters() if name in now}
-        survived = {name: now[name] & then[name] for name in names}
+        lived = own.living[number]
+        in_both = {name: mask & other.living[number][name] for name, mask in lived.items()}
         swapped = {name: mask & now[name] for name, mask in gone_there.items()}
-        untouched = {name: survived[name] & ~gone_there[name] for name in names}
         mine, foreign = (
             leaning(network, own.pool, trail.coresets[number], names, probe=probe, seed=seed) for trail in (own, other)
         )
         here = [
             mean_over(mine, gone),
-            excess(mine, gone, survived, weights),
-            excess(mine, swapped, untouched, weights),
-            excess(foreign, gone, survived, weights),
+            excess(mine, gone, lived, weights),
+            excess(mine, swapped, in_both, weights),
+            excess(foreign, gone, lived, weights),
         ]
         known = [100 * value for value in here if value is not None]
         if len(known) == len(KINDS):
