@@ -27,6 +27,7 @@ from sartor.cli.options import parse_options
 from sartor.cli.report import Report
 from sartor.data.originals import OFFERS
 from sartor.registry import DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS, Registry
+from sartor.studies import drophot_grid, proxy_ranking, selectors, trainings
 
 ROOT = Path(__file__).parent.parent
 CARDS = ROOT / "docs" / "methods"
@@ -287,7 +288,7 @@ def test_commands_for_real_data_are_understood(
 ) -> None:
     """They are run dry on a few made-up files in the layouts of the real ones; fetching is only parsed."""
     write_everything(folder)
-    for place in (train, comparing):
+    for place in (train, comparing, drophot_grid, proxy_ranking, selectors, trainings):
         monkeypatch.setattr(place, "seconds_per_sample", lambda *_: 0.0)  # timing a ResNet-101 takes too long
     for words in commands(page, "text"):
         if words[0] == "data":
