@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sartor.recipes.swast import NONE
 from sartor.report.statistics import Interval, paired_difference
 from sartor.studies.findings import Value
-from sartor.studies.trainings import Row, by_seed, mean_of, points
+from sartor.studies.trainings import Row, by_seed, crossed, mean_of, points
 
 RANDOM = "random"
 SMOOTH = "label smoothing"
@@ -103,10 +103,3 @@ class Square:
         """Return a number of the tracks by seed, of the runs that have it."""
         known = [row for row in self.results if row.get(name) is not None]
         return by_seed(known, lambda row: float(row[name]), **self.place(hold=hold))
-
-
-def crossed(corners: Sequence[Mapping[int, float]], over: int = 1) -> dict[int, float]:
-    """Return (first - second - third + fourth) / over, of the seeds that all have."""
-    one, two, three, four = corners
-    seeds = sorted(set.intersection(*map(set, corners)))
-    return {seed: round((one[seed] - two[seed] - three[seed] + four[seed]) / over, 9) for seed in seeds}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sartor.recipes.swast import NONE
-from sartor.report.statistics import Interval, mean_interval, paired_difference
+from sartor.report.statistics import Interval, paired_difference
 from sartor.studies.findings import Effect, Value, tally
-from sartor.studies.trainings import Row, mean_of, points, share_of
+from sartor.studies.trainings import Row, crossed, mean_of, points, share_of
 
 SAMPLES = ("chosen", "random", "redrawn")
 WEIGHTS = ("pruned", "random masks")
@@ -52,14 +52,11 @@ class Square:
     def by_seed(self, samples: str, weights: str, preserve: str = NONE) -> dict[int, float]:
         """Return the interaction by seed: what the pair does beyond the sum of what each does alone."""
         joint, whole = self.points(samples, weights, preserve), self.points(ALL, ALL)
-        pruned, selected = self.points(ALL, weights), self.points(samples, ALL)
-        seeds = joint.keys() & pruned.keys() & selected.keys() & whole.keys()
-        return {seed: joint[seed] - pruned[seed] - selected[seed] + whole[seed] for seed in sorted(seeds)}
+        return crossed([joint, self.points(ALL, weights), self.points(samples, ALL), whole])
 
     def interaction(self, samples: str, weights: str, preserve: str = NONE) -> Interval | None:
         """Return the interaction over seeds."""
-        found = self.by_seed(samples, weights, preserve)
-        return mean_interval([round(value, 9) for value in found.values()]) if found else None
+        return mean_of(self.by_seed(samples, weights, preserve))
 
     def rows(self) -> Iterator[dict[str, Value]]:
         """Yield a row for each pair of samples and weights."""

@@ -280,6 +280,16 @@ def mean_of(values: Mapping[int, float]) -> Interval | None:
     return mean_interval(list(values.values())) if values else None
 
 
+def crossed(corners: Sequence[Mapping[int, float]], over: int = 1) -> dict[int, float]:
+    """Return (first - second - third + fourth) / over by seed, of the seeds that all have: an interaction.
+
+    It is rounded at 1e-9, so that rounding errors of equal numbers are not read as a difference.
+    """
+    one, two, three, four = corners
+    seeds = sorted(set.intersection(*map(set, corners)))
+    return {seed: round((one[seed] - two[seed] - three[seed] + four[seed]) / over, 9) for seed in seeds}
+
+
 def share_of(results: Sequence[Row], aim: Mapping[str, Any], **where: Any) -> float | None:
     """Return the FLOPs of some runs as a share of those of `aim`, in the mean over seeds; None of no runs."""
     mine, target = (by_seed(results, lambda run: float(run["flops"]), **place) for place in (where, aim))
