@@ -43,7 +43,7 @@ from sartor.recipes.forecast import (
     unknown_cost,
 )
 from sartor.recipes.forecast_by_proxy import forecast_by_proxy
-from sartor.recipes.forecast_drophot import PrunedNetworks, forecast_drophot
+from sartor.recipes.forecast_drophot import CountedOnce, forecast_drophot
 from sartor.recipes.forecast_rounds import Networks, forecast_rounds
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
@@ -121,7 +121,7 @@ class Forecaster:
         check_fit(self.model, train, train.classes or 0)
         self.flops: Flops = count_flops(self.model, train.gather(train.rows[:1]))
         self._counts: dict[str, Counts] = {}
-        self._pruned: dict[tuple[object, ...], PrunedNetworks] = {}
+        self._drophot = CountedOnce(self.model, train)
 
     def counts(self, recipe: Recipe) -> Counts:
         """Return how many weights the recipe's masks keep."""
@@ -134,13 +134,6 @@ class Forecaster:
     def choosing(self, recipe: Recipe) -> Choosing:
         """Return how to count the selector's own arithmetic."""
         return selector_arithmetic(recipe, self.model, self.splits.train)
-
-    def pruned(self, recipe: DropHotOptions) -> PrunedNetworks:
-        """Count the networks of a recipe that prunes at once, once for all lengths and coresets."""
-        key = PrunedNetworks.key(recipe)
-        if key not in self._pruned:
-            self._pruned[key] = PrunedNetworks.of(recipe, self.model, self.splits.train)
-        return self._pruned[key]
 
     def networks(self, recipe: Rounds) -> Networks:
         """Count the networks of a recipe that asks for labels."""
@@ -155,7 +148,7 @@ class Forecaster:
         if isinstance(recipe, ByProxy):
             return forecast_by_proxy(recipe, self.model, self.splits.train, n, held)
         if isinstance(recipe, DropHotOptions):
-            return forecast_drophot(recipe, self.model, self.splits.train, n, held, self.pruned(recipe))
+            return forecast_drophot(recipe, n, held, self._drophot)
         parameters = sum(p.numel() for p in self.model.parameters())
         return forecast(
             recipe,

@@ -39,6 +39,12 @@ class Scoring:
             passed, flops = scoring_cost(recipe.importance, count_flops(model, example).forward, len(pool))
         return cls(count_flops(network, example).forward, flops, passed, selector_arithmetic(recipe, network, pool))
 
+    @staticmethod
+    def key(recipe: DropHotOptions) -> tuple[object, ...]:
+        """Tell all of a recipe that decides it."""
+        cutting = (recipe.score_sparsity, recipe.importance, recipe.seed) if recipe.score_sparsity else ()
+        return (recipe.selector, recipe.head, recipe.scoring, *cutting)
+
 
 @dataclass(frozen=True)
 class PrunedNetworks:
@@ -74,17 +80,39 @@ class PrunedNetworks:
         return (recipe.one_shot, tuple(recipe.shares), recipe.seed)
 
 
-def forecast_drophot(
-    recipe: DropHotOptions, model: nn.Module, pool: Pool, n: int, held: int, networks: PrunedNetworks
-) -> Forecast:
-    """Add up what a recipe does on a pool of n samples and `held` held-out ones, of which `pool` has some.
+class CountedOnce:
+    """What recipes on one network and pool need counted, each once for all that have it in common."""
+
+    def __init__(self, model: nn.Module, pool: Pool) -> None:
+        self.model, self.pool = model, pool
+        self._scoring: dict[tuple[object, ...], Scoring] = {}
+        self._networks: dict[tuple[object, ...], PrunedNetworks] = {}
+
+    def scoring(self, recipe: DropHotOptions) -> Scoring:
+        """Return what scores and chooses, whatever the sizes, lengths and prunings."""
+        key = Scoring.key(recipe)
+        if key not in self._scoring:
+            self._scoring[key] = Scoring.of(recipe, self.model, self.pool)
+        return self._scoring[key]
+
+    def networks(self, recipe: DropHotOptions) -> PrunedNetworks:
+        """Return the networks that are pruned, whatever the lengths and coresets."""
+        key = PrunedNetworks.key(recipe)
+        if key not in self._networks:
+            self._networks[key] = PrunedNetworks.of(recipe, self.model, self.pool)
+        return self._networks[key]
+
+
+def forecast_drophot(recipe: DropHotOptions, n: int, held: int, counts: CountedOnce) -> Forecast:
+    """Add up what a recipe does on n samples and `held` held-out ones, of which those of `counts` are some.
 
     Equals the ledger of the run; where all layers are ranked together, it takes what layers of this network would keep.
     """
+    networks = counts.networks(recipe)
     forward = networks.whole.forward
-    tally = before_pruning(recipe, n, held, forward, Scoring.of(recipe, model, pool))
+    tally = before_pruning(recipe, n, held, forward, counts.scoring(recipe))
     if recipe.match is not None:
-        scoring = Scoring.of(recipe.matched_arm, model, pool)
+        scoring = counts.scoring(recipe.matched_arm)
         size, steps = recipe.subset_size(n), matched_steps(recipe, n, held, forward, scoring)
         samples = trained_in(size, steps, recipe.batch_size)
         tally.charge("train", 3 * samples * forward, trained=samples)
