@@ -73,9 +73,9 @@ def test_a_defect_that_reaches_neither_the_arm_nor_the_baseline_has_no_share() -
     ]
     assert line_of(SOUND + same, "random", "scores").added_by_defects is None
     assert line_of(SOUND + same, "highest", "scores").added_by_defects.mean == pytest.approx(-4), "-3 and -5"
-    (first, _) = verdict_of(SOUND + same)
-    assert "highest" in first
-    assert "random" not in first
+    (said,) = verdict_of(SOUND + same)
+    assert "highest" in said
+    assert "random" not in said
 
 
 def test_the_table_has_the_share_where_there_are_defects() -> None:
@@ -89,27 +89,26 @@ def test_the_table_has_the_share_where_there_are_defects() -> None:
 
 
 def test_the_verdict_tells_shares_on_average_over_the_cells_and_cell_by_cell() -> None:
-    first, second = verdict_of(SOUND + SPOILT + WIDER)
+    (said,) = verdict_of(SOUND + SPOILT + WIDER)
     # by seed: (2 + 1) / 2 and (3 + 1) / 2 without, (11 + 2) / 2 and (13 + 5) / 2 with, so 5 and 7 more
-    assert first == (
+    average, by_cell = said.split(" Cell by cell, ")
+    assert average == (
         "What `batchnorm` adds to the gain over all data, in points and on average over 2 cells: "
         "highest +6.00 (-6.71 to +18.71) (+1.75 without, +7.75 with)."
     )
-    assert second.startswith(
-        "Cell by cell, highest: of 2 comparisons, 1 above 0, 0 below 0, 1 where none could be shown"
-    )
+    assert by_cell.startswith("highest: of 2 comparisons, 1 above 0, 0 below 0, 1 where none could be shown")
     unreached = [
         *runs("random", (70, 70)),
         *runs("random", (70, 70), defects="batchnorm", spoilt_by="none"),
     ]
-    first, again = verdict_of(SOUND + SPOILT + WIDER + unreached)
-    assert "random +7.00 (-5.71 to +19.71) (+1.50 without, +8.50 with)" in first, "what the baseline loses: 8 and 6"
-    assert again == second
+    (again,) = verdict_of(SOUND + SPOILT + WIDER + unreached)
+    assert "random +7.00 (-5.71 to +19.71) (+1.50 without, +8.50 with)" in again, "what the baseline loses: 8 and 6"
+    assert again.endswith(f" Cell by cell, {by_cell}")
     wrong = [run | {"noise": 0.2} for run in SOUND + SPOILT]
     assert "all data with 20 % of the labels wrong, in points" in verdict_of(wrong)[0]
-    alone = verdict_of([run for run in SOUND + SPOILT if run["seed"] == 0])
-    assert "highest +9.00 (+2.00 without, +11.00 with)" in alone[0]
-    assert "nothing is shown" in alone[1]
+    (alone,) = verdict_of([run for run in SOUND + SPOILT if run["seed"] == 0])
+    assert "highest +9.00 (+2.00 without, +11.00 with)" in alone
+    assert "nothing is shown" in alone
 
 
 def test_what_a_share_lacks_is_said() -> None:
@@ -140,7 +139,7 @@ def test_a_small_grid_tells_its_shares(tmp_path: Path) -> None:
     assert len(empty) == len(rows) - 1, "the defect reaches neither random coresets nor the baseline"
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert text.startswith(
-        "What `scores` adds to the gain over all data, in points and on average over 1 cell: highest"
+        "- What `scores` adds to the gain over all data, in points and on average over 1 cell: highest"
     )
 
 
@@ -148,4 +147,4 @@ def test_a_grid_without_a_sound_half_says_so(tmp_path: Path) -> None:
     flags = [*SMALL, "--fractions", "0.2", "--sparsities", "0.8", "--arms", "random", "baseline"]
     assert main(["study", "drophot", *flags, "--defects", "masks", "--out", str(tmp_path)]) == 0
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert text.startswith("What the defects add to the gain over all data is not told: that takes `none`")
+    assert text.startswith("- What the defects add to the gain over all data is not told: that takes `none`")

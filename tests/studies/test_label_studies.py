@@ -237,9 +237,9 @@ def test_its_own_average_alone_teaches_nothing() -> None:
 
 
 def test_a_verdict_names_no_row_without_a_difference() -> None:
-    assert verdict_on([{"minus": None, "arm": "a"}], "minus", "A minus b", ("arm",)) == [
+    assert verdict_on([{"minus": None, "arm": "a"}], "minus", "A minus b", ("arm",)) == (
         "A minus b: nothing is shown, for that takes two seeds or more."
-    ]
+    )
 
 
 @pytest.mark.parametrize(

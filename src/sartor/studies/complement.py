@@ -88,8 +88,10 @@ class ComplementStudy(LabelStudy):
                 panels.append(Panel(title, "epochs of the target", "test accuracy (%)", curves))
         others = [row for row in rows if row["beginning"] != SCRATCH]
         what, told = "Another beginning minus scratch at", ("beginning", "rate", "noise")
-        verdict = verdict_on(others, "minus scratch", f"{what} the same rate", told)
-        verdict += verdict_on(others, "minus best scratch", f"{what} its best rate here", told)
+        verdict = [
+            verdict_on(others, "minus scratch", f"{what} the same rate", told),
+            verdict_on(others, "minus best scratch", f"{what} its best rate here", told),
+        ]
         table = Table(f"What the target begins from, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
 

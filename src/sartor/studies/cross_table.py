@@ -82,7 +82,7 @@ def told(
     runs = counted(seeds, "seed")
     tables = [Table(f"Arms, {runs}, with the cost of what they take from others", rows)]
     tables.append(Table(f"Differences, {runs}, percentage points", effects))
-    verdict = [line for question, found in shown.items() for line in summed(question[0].upper() + question[1:], found)]
+    verdict = [summed(question[0].upper() + question[1:], found) for question, found in shown.items()]
     return Findings(tables, verdict, [Chart("figure", list(panels(results, settings)))])
 
 

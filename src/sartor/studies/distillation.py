@@ -78,7 +78,7 @@ class DistillationStudy(LabelStudy):
                 title, names = f"teacher: {teacher}, noise {noise:g}", [f"{weight:g}" for weight in weights]
                 panels.append(Panel(title, "lambda", "minus none (points)", series, names=names, level=0.0))
         told = ("teacher", "lambda", "temperature", "noise")
-        verdict = verdict_on(rows, "minus none", "Distillation minus none", told)
+        verdict = [verdict_on(rows, "minus none", "Distillation minus none", told)]
         table = Table(f"Distillation, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
 

@@ -31,8 +31,8 @@ def told(squares: Sequence[Square], seeds: int, margin: float) -> Findings:
 
 def verdict(squares: Sequence[Square], chosen: Sequence[Square], margin: float) -> Iterator[str]:
     """Yield the sentences: each effect is held against the control that its own recipe has by chance or by cost."""
-    yield from summed("Chosen minus random samples with all weights", {s.name: s.choice() for s in chosen})
-    yield from bounded(
+    yield summed("Chosen minus random samples with all weights", {s.name: s.choice() for s in chosen})
+    yield bounded(
         "What pruning does to accuracy with chosen samples, minus that with random ones (below 0: a collapse)",
         {s.name: mean_of(s.collapse()) for s in chosen},
         margin,
@@ -44,21 +44,21 @@ def verdict(squares: Sequence[Square], chosen: Sequence[Square], margin: float) 
         if s != firsts[s.size]
     }
     if others:
-        yield from summed("That, minus the same with the first way to choose", others)
+        yield summed("That, minus the same with the first way to choose", others)
     worth = {s.name: over_random(squares, s) for s in chosen}
-    yield from bounded("Worth of coresets and masks from one run, minus that of random samples", worth, margin)
+    yield bounded("Worth of coresets and masks from one run, minus that of random samples", worth, margin)
     for pruned in (True, False):
         gains = {f"{hold}, {s.name}": s.gain(hold, pruned=pruned) for s, hold in tried(squares, pruned=pruned)}
         if gains:
-            yield from summed(f"Remedies minus none with {'pruned' if pruned else 'all'} weights", gains)
+            yield summed(f"Remedies minus none with {'pruned' if pruned else 'all'} weights", gains)
     taken = {f"{hold}, {s.name}": lifted(s, hold) for s, hold in tried(chosen, pruned=True)}
     if taken:
-        yield from summed("What a remedy takes off the collapse", taken)
+        yield summed("What a remedy takes off the collapse", taken)
     leans = {s.name: mean_of(s.tracked(NONE, "lean")) for s in squares}
-    yield from summed("Weights that died lean on left-out samples more than weights alike", leans)
+    yield summed("Weights that died lean on left-out samples more than weights alike", leans)
     for null in NULLS:
         effects = {s.name: paired_difference(s.tracked(NONE, "lean"), s.tracked(NONE, null)) for s in squares}
-        yield from summed(f"That lean, minus the same with {null}", effects)
+        yield summed(f"That lean, minus the same with {null}", effects)
 
 
 def tried(squares: Sequence[Square], *, pruned: bool) -> Iterator[tuple[Square, str]]:

@@ -24,10 +24,10 @@ def verdict_of(results: Iterable[Mapping[str, Any]]) -> list[str]:
     missing += [] if any(BASELINE in arms for arms in cells.values()) else ["`baseline` among the arms"]
     if spoilt and missing:
         return [f"What the defects add to the gain over all data is not told: that takes {' and '.join(missing)}."]
-    return [sentence for setting in spoilt for sentence in sentences_on(cells, *setting)]
+    return [added(cells, *setting) for setting in spoilt]
 
 
-def sentences_on(cells: Mapping[Place, Cells], defects: str, noise: float) -> list[str]:
+def added(cells: Mapping[Place, Cells], defects: str, noise: float) -> str:
     """Say what the defects of one setting add: to each arm on average over the cells they reach, and cell by cell.
 
     Cells are counted of the arms that the report is about, where they are there: all arms that a defect does not reach
@@ -42,7 +42,7 @@ def sentences_on(cells: Mapping[Place, Cells], defects: str, noise: float) -> li
     labels = "" if noise == 0 else f" with {100 * noise:g} % of the labels wrong"
     what = f"What `{defects}` adds to the gain over all data{labels}"
     if not places:
-        return [f"{what}: nothing, for it reaches no arm's gain here."]
+        return f"{what}: nothing, for it reaches no arm's gain here."
     counting = [arm for arm in places if arm.startswith(CLAIMED)] or list(places)
     told, effects = [], []
     for arm, found in places.items():
@@ -54,4 +54,5 @@ def sentences_on(cells: Mapping[Place, Cells], defects: str, noise: float) -> li
         if arm in counting:
             effects += [paired_difference(*pair) for pair in zip(spoilt, sound, strict=True)]
     over = f"in points and on average over {counted(len(next(iter(places.values()))), 'cell')}"
-    return [f"{what}, {over}: {', '.join(told)}.", tally(f"Cell by cell, {' and '.join(counting)}", effects)]
+    by_cell = tally(f"Cell by cell, {' and '.join(counting)}", effects)
+    return f"{what}, {over}: {', '.join(told)}. {by_cell}"

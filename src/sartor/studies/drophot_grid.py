@@ -20,7 +20,7 @@ from sartor.studies.drophot_figures import curve_charts, pruning_charts
 from sartor.studies.drophot_overall import overall_table
 from sartor.studies.drophot_scores import Scores, read_scores, scores_chart, scores_table
 from sartor.studies.drophot_table import grid_lines, grid_markdown
-from sartor.studies.findings import chart_files, rows_as_csv
+from sartor.studies.findings import as_list, chart_files, rows_as_csv
 from sartor.studies.known import ReusingStudy
 from sartor.studies.selector_table import as_csv
 from sartor.studies.study import Files, OnData, Outcomes
@@ -137,7 +137,7 @@ class DropHotStudy(OnData, ReusingStudy):
         overall = overall_table(results)
         files["overall.csv"], text = rows_as_csv([overall]), f"{overall.markdown()}\n{text}"
         if verdict := verdict_of(results):
-            text = f"{' '.join(verdict)}\n\n{text}"
+            text = f"{as_list(verdict)}\n{text}"
         return files | {"results.csv": as_csv(lines), "table.md": text} | dict(chart_files(charts))
 
     def scores(self) -> list[Scores]:

@@ -98,6 +98,8 @@ class SwitchStudy(TrainingStudy):
             title = f"{fraction:g} of the data, noise {noise:g}"
             panels.append(Panel(title, "", "test accuracy (%)", series, names=(*RULES, RANDOM)))
         table = Table(f"What EL2N keeps, {counted(self.seeds, 'seed')}, percentage points", rows)
-        verdict = summed("The switch at half-way minus redrawn random samples", effects)
-        verdict += summed("Another rule minus the switch at half-way", rivals)
+        verdict = [
+            summed("The switch at half-way minus redrawn random samples", effects),
+            summed("Another rule minus the switch at half-way", rivals),
+        ]
         return Findings([table], verdict, [Chart("figure", panels)])

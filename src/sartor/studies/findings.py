@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Findings:
-    """Tables, figures and the verdict, one sentence an entry."""
+    """Tables, figures and the verdict, an entry for what answers one question."""
 
     tables: Sequence[Table]
     verdict: Sequence[str]
@@ -59,13 +59,18 @@ class Findings:
     @property
     def text(self) -> str:
         """The verdict and the tables, as table.md has them."""
-        return "\n".join([" ".join(self.verdict), "", *(table.markdown() for table in self.tables)])
+        return "\n".join([as_list(self.verdict), *(table.markdown() for table in self.tables)])
 
     def files(self) -> Iterator[tuple[str, str | bytes]]:
         """Yield file names and contents."""
         yield "results.csv", rows_as_csv(self.tables)
         yield "table.md", self.text
         yield from chart_files(self.charts)
+
+
+def as_list(verdict: Sequence[str]) -> str:
+    """Write a verdict as a list, a line for each question."""
+    return "".join(f"- {answer}\n" for answer in verdict)
 
 
 def chart_files(charts: Sequence[Chart]) -> Iterator[tuple[str, str | bytes]]:
@@ -141,11 +146,16 @@ def left_out(alone: int) -> str:
     return f"; {alone} more of one seed left out" if alone else ""
 
 
-def summed(what: str, effects: Mapping[str, Interval | None]) -> list[str]:
+def summed(what: str, effects: Mapping[str, Interval | None]) -> str:
     """Say how many differences could be shown, then which, by where they are."""
-    shown_ones = [(name, e) for name, e in effects.items() if e is not None and e.outcome in ("better", "worse")]
-    named = [f"{name}: {e.mean:+.2f} ({e.low:+.2f} to {e.high:+.2f})" for name, e in shown_ones]
-    return [tally(what, list(effects.values())), *([f"Shown are {'; '.join(named)}."] if named else [])]
+    return tally(what, list(effects.values())) + named(effects)
+
+
+def named(effects: Mapping[str, Interval | None]) -> str:
+    """Continue with those of the differences that leave out 0, if any does."""
+    found = [(name, e) for name, e in effects.items() if e is not None and e.outcome in ("better", "worse")]
+    each = [f"{name}: {e.mean:+.2f} ({e.low:+.2f} to {e.high:+.2f})" for name, e in found]
+    return f" Shown are {'; '.join(each)}." if each else ""
 
 
 def standing(found: Interval | None, margin: float) -> str:
@@ -157,16 +167,16 @@ def standing(found: Interval | None, margin: float) -> str:
     return ", ".join(filter(None, (side, within))) or "undecided"
 
 
-def bounded(what: str, effects: Mapping[str, Interval | None], margin: float) -> list[str]:
+def bounded(what: str, effects: Mapping[str, Interval | None], margin: float) -> str:
     """Say whether every difference lies within +- margin, how many do, and which could be shown to leave out 0."""
     stands = [standing(found, margin) for found in effects.values()]
     alone = stands.count("unknown")
     if alone == len(stands):
-        return [f"{what}: nothing is shown, for that takes two seeds or more."]
+        return f"{what}: nothing is shown, for that takes two seeds or more."
     within = sum("within" in stand for stand in stands)
     whole = "all of them, so over the whole grid" if within == len(stands) else f"{within} of them"
-    return [
+    return (
         f"{what}: of {counted(len(stands) - alone, 'difference')}, within {margin:g} points of 0 (two one-sided tests, "
-        f"5 %{left_out(alone)}) are {whole}; {sum('undecided' in stand for stand in stands)} stay undecided.",
-        *summed(what, effects)[1:],
-    ]
+        f"5 %{left_out(alone)}) are {whole}; {sum('undecided' in stand for stand in stands)} stay undecided."
+        f"{named(effects)}"
+    )

@@ -97,7 +97,7 @@ def costs(results: Sequence[Row], **where: Any) -> dict[str, Value]:
     return {title: average(results, name, **where) for name, title in names.items()}
 
 
-def verdict_on(rows: Iterable[Mapping[str, Value]], column: str, what: str, names: Sequence[str]) -> list[str]:
+def verdict_on(rows: Iterable[Mapping[str, Value]], column: str, what: str, names: Sequence[str]) -> str:
     """Say what a column of differences shows; rows are told apart by their values of `names`."""
     found = {}
     for row in rows:

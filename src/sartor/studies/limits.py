@@ -75,8 +75,10 @@ class LimitsStudy(LabelStudy):
             x, y = "accuracy of the selector (%)", "minus random labels, fresh target (points)"
             panels.append(Panel(f"noise {noise:g}", x, y, series, level=0.0))
         told, what = ("use", "sparsity", "selector epochs", "noise"), "A use of the selector minus"
-        verdict = verdict_on(rows, "minus nothing", f"{what} random labels and a fresh target", told)
-        verdict += verdict_on(rows, "minus choice", f"{what} its choice alone", told)
+        verdict = [
+            verdict_on(rows, "minus nothing", f"{what} random labels and a fresh target", told),
+            verdict_on(rows, "minus choice", f"{what} its choice alone", told),
+        ]
         table = Table(f"What selectors are good for, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
 

@@ -108,10 +108,10 @@ def told(settings: Sequence[Setting], seeds: int, panels: Sequence[Panel]) -> Fi
         for one in settings
         if one.is_chosen and one.kept
     }
-    verdict = summed("Percent of wrong labels in the last coreset, minus that of all data (random's)", chosen)
+    verdict = [summed("Percent of wrong labels in the last coreset, minus that of all data (random's)", chosen)]
     for column, what in DIFFERENCES.items():
         here = [one for one in settings if one.is_chosen or column != f"kept, {PRUNED}"]
-        verdict += summed(what, {one.name: one.effects[column] for one in here if column in one.effects})
+        verdict.append(summed(what, {one.name: one.effects[column] for one in here if column in one.effects}))
     table = Table(f"Wrong labels, {counted(seeds, 'seed')}", [one.row for one in settings])
     return Findings([table], verdict, [Chart("figure", panels)])
 

@@ -122,11 +122,14 @@ class PreservationStudy(TrainingStudy):
                 series.append(series_of(way, found, shift=0.1 * (len(series) - 1), line=False))
             title = f"{fraction:g} of the data, equal {match}, noise {noise:g}"
             panels.append(Panel(title, "", "test accuracy (%)", series, names=self.holds()))
-        verdict = summed("Preservation minus none", effects["none"])
-        verdict += summed("Preservation minus label smoothing", effects[SMOOTH])
-        verdict += summed("Preservation without pruning minus SWaST with the same weight", effects[SWAST])
+        verdict = [
+            summed("Preservation minus none", effects["none"]),
+            summed("Preservation minus label smoothing", effects[SMOOTH]),
+            summed("Preservation without pruning minus SWaST with the same weight", effects[SWAST]),
+        ]
         if any(effects[COMPLETE].values()):
-            verdict += summed("Preservation of some states minus that of all with the same weight", effects[COMPLETE])
+            what = "Preservation of some states minus that of all with the same weight"
+            verdict.append(summed(what, effects[COMPLETE]))
         table = Table(f"What holds the network, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
 

@@ -124,11 +124,7 @@ def told(grids: Sequence[Grid], ways: Sequence[Way], seeds: int, panels: Sequenc
         for what, effect in grid.contests(ways).items():
             if effect is not None:
                 effects.setdefault(what, {})[grid.name] = effect
-    verdict = [
-        sentence
-        for what, found in effects.items()
-        for sentence in summed(f"With the best weights on held-out samples, {what}", found)
-    ]
+    verdict = [summed(f"With the best weights on held-out samples, {what}", found) for what, found in effects.items()]
     runs = counted(seeds, "seed")
     tables = [
         Table(f"Preservation and distillation, {runs}, percentage points", rows),

@@ -79,7 +79,7 @@ class SynchronisationStudy(LabelStudy):
             names = [f"{where['rounds']}, {where['length']:g}" for where in wheres]
             panels.append(Panel(f"noise {noise:g}", "rounds, length", "points", series, names=names, level=0.0))
         told = ("rounds", "length", "noise")
-        verdict = [line for name in MINUS for line in verdict_on(rows, name, f"Synchronisation {name}", told)]
+        verdict = [verdict_on(rows, name, f"Synchronisation {name}", told) for name in MINUS]
         table = Table(f"Synchronisation, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
 

@@ -94,10 +94,10 @@ def verdict(squares: Sequence[Square]) -> list[str]:
         here = [square for square in squares if square.match == match]
         for preserve, name in ((NONE, "chosen samples, pruned weights"), ("complete", "the same with preservation")):
             found = [square.interaction("chosen", "pruned", preserve) for square in here]
-            sentences.append(tally(f"Interaction of {name} at equal {match}", found))
+            said = tally(f"Interaction of {name} at equal {match}", found)
             ends = [end for value in found if value is not None and value.n > 1 for end in (value.low, value.high)]
-            if ends:
-                sentences.append(f"All intervals lie within {min(ends):+.2f} to {max(ends):+.2f} points.")
+            within = f" All intervals lie within {min(ends):+.2f} to {max(ends):+.2f} points." if ends else ""
+            sentences.append(said + within)
         for null in ("random samples, redrawn", "random masks"):
             sentences.append(tally(f"Beyond {null} at equal {match}", [square.beyond()[null] for square in here]))
     return sentences

@@ -106,5 +106,5 @@ class TimingStudy(TrainingStudy):
             title = f"equal {match}, R = {every}, noise {noise:g}"
             panels.append(Panel(title, "", "test accuracy (%)", series, names=TIMINGS))
         table = Table(f"Readings of the timetable, {counted(self.seeds, 'seed')}, percentage points", rows)
-        verdict = [s for m in MATCHES for s in summed(f"Another timing minus {USUAL} at equal {m}", effects[m])]
+        verdict = [summed(f"Another timing minus {USUAL} at equal {match}", effects[match]) for match in MATCHES]
         return Findings([table], verdict, [Chart("figure", panels)])

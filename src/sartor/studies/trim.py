@@ -96,7 +96,9 @@ class TrimStudy(TrainingStudy):
             series: list[Series] = [series_of("", found, line=False)]
             title = f"{fraction:g} of the data, noise {noise:g}"
             panels.append(Panel(title, "", "minus nothing (points)", series, names=WAYS[1:], level=0.0))
-        verdict = summed("SWaST-trim minus an untouched classifier", gains)
-        verdict += summed("SWaST-trim minus another way to hold the classifier back", beaten)
+        verdict = [
+            summed("SWaST-trim minus an untouched classifier", gains),
+            summed("SWaST-trim minus another way to hold the classifier back", beaten),
+        ]
         table = Table(f"Ways to hold the classifier back, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
