@@ -23,7 +23,7 @@ demo: $(READY)
 	$(BIN)/sartor compare --config examples/demo.yaml --jobs $(JOBS) --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not oracles"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu and not oracles"
 
 check: $(READY)
 	$(BIN)/ruff check .
