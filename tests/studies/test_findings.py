@@ -96,6 +96,9 @@ def test_a_bound_holds_over_the_grid_only_where_it_holds_everywhere() -> None:
     partly = bounded("it", {"a": small, "b": ONE}, 0.5)
     assert "of 1 difference, within 0.5 points of 0 (two one-sided tests, 5 %; 1 more of one seed left out)" in partly
     assert "are 1 of them" in partly, "the whole grid is not known"
+    lacking = bounded("it", {"a": small, "b": None}, 0.5)
+    assert "of 1 difference, within 0.5 points of 0 (two one-sided tests, 5 %) are 1 of them" in lacking
+    assert "nothing is shown" in bounded("it", {"a": None}, 0.5)
 
 
 @pytest.mark.parametrize(("letters", "beside"), [(5, 4), (30, 2), (200, 1)])

@@ -169,12 +169,12 @@ def standing(found: Interval | None, margin: float) -> str:
 
 def bounded(what: str, effects: Mapping[str, Interval | None], margin: float) -> str:
     """Say whether every difference lies within +- margin, how many do, and which could be shown to leave out 0."""
-    stands = [standing(found, margin) for found in effects.values()]
+    stands = [standing(found, margin) for found in effects.values() if found is not None]
     alone = stands.count("unknown")
     if alone == len(stands):
         return f"{what}: nothing is shown, for that takes two seeds or more."
     within = sum("within" in stand for stand in stands)
-    whole = "all of them, so over the whole grid" if within == len(stands) else f"{within} of them"
+    whole = "all of them, so over the whole grid" if within == len(effects) else f"{within} of them"
     return (
         f"{what}: of {counted(len(stands) - alone, 'difference')}, within {margin:g} points of 0 (two one-sided tests, "
         f"5 %{left_out(alone)}) are {whole}; {sum('undecided' in stand for stand in stands)} stay undecided."
