@@ -71,9 +71,9 @@ class GainStudy(LabelStudy):
             title, series = f"equal {match}, noise {noise:g}", [marks("", here, "points")]
             panels.append(Panel(title, "", "effect (percentage points)", series, names=list(found), level=0.0))
             whole = paired_difference(cube[True, True, True], points(results, **where, **REFERENCE))
-            verdict.append(f"At equal {match}, noise {noise:g}:")
-            verdict.append(compared("PruneFuse", "active learning by the dense network", whole))
-            verdict += verdict_on(here, "points", "Effects and interactions", ("effect",))
+            said = compared("PruneFuse", "active learning by the dense network", whole)
+            parts = verdict_on(here, "points", "Effects and interactions", ("effect",))
+            verdict.append(f"At equal {match}, noise {noise:g}: {said} {parts}")
         runs = f"{counted(self.seeds, 'seed')}, percentage points"
         tables = [Table(f"Accuracies, {runs}", rows), Table(f"Effects and interactions, {runs}", effects)]
         return Findings(tables, verdict, [Chart("figure", panels)])
