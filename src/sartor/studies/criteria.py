@@ -62,12 +62,12 @@ class CriteriaStudy(LabelStudy):
                 rows += here
             panels.append(Panel(f"noise {noise:g}", "", "test accuracy (%)", series, names=self.compared))
         told = ("criterion", "pruning", "noise")
-        told_of = {
+        questions = {
             "minus random": "Targets by a criterion minus those by random channels",
             "selector minus random": "Selectors by a criterion minus those of random channels",
             "minus static": "Targets by pruning in steps minus those by pruning at once",
         }
-        verdict = [verdict_on(rows, column, what, told) for column, what in told_of.items()]
+        verdict = [verdict_on(rows, column, what, told) for column, what in questions.items()]
         table = Table(f"By what channels stay, {counted(self.seeds, 'seed')}, percentage points", rows)
         return Findings([table], verdict, [Chart("figure", panels)])
 
