@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sartor.comparison import Forecaster, load, model_for
+from sartor.comparison import Forecaster, load
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import to_json
 from sartor.recipes.defects import read_defects
@@ -169,7 +169,7 @@ class DropHotStudy(OnData, ReusingStudy):
         if not cells:
             return "every run is known"
         forecaster = Forecaster(splits, self.model)
-        each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
+        each = seconds_per_sample(cells[0].recipe, forecaster.model, splits.train)
         alike = Counter(cell.recipe.with_options(seed=0, noise=0.0) for cell in cells)
         seconds = sum(count * forecaster(recipe).seconds(each) for recipe, count in alike.items())
         return f"{len(cells)} runs; {self.jobs} at a time at most {seconds / self.jobs:.0f} s, less what they share"

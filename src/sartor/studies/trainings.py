@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sartor.comparison import Forecaster, Work, fit_fresh, load, model_for
+from sartor.comparison import Forecaster, Work, fit_fresh, load
 from sartor.errors import TrainingError, check_range
 from sartor.recipes.dense import Dense
 from sartor.recipes.family import arm_folder
@@ -129,7 +129,7 @@ class RecipeStudy(OnData, GridStudy, ReusingStudy):
         cells = [cell for cell in self.cells() if cell.first == cell and cell not in known]
         if not cells:
             return "every training is known"
-        each = seconds_per_sample(cells[0].recipe, model_for(splits, self.model), splits.train)
+        each = seconds_per_sample(cells[0].recipe, self.forecaster().model, splits.train)
         alike = Counter((cell.recipe.with_options(seed=0, noise=0.0), cell.model) for cell in cells)
         for (recipe, model), count in alike.items():
             total += count * self.forecaster(model)(recipe).seconds(each)
