@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from sartor.comparison import Forecaster, Job, load, plan_jobs, run_job, run_jobs, training_size
+from sartor.comparison import Job, load, plan_jobs, run_job, run_jobs
 from sartor.errors import ConfigError, SartorError, Stopped
 from sartor.recipes.arms import ARMS, DEFAULT_ARMS, EQUAL_STEPS, make_arm
 from sartor.recipes.drophot import DropHot
+from sartor.recipes.forecaster import Forecaster, training_size
 from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import SWaST

@@ -21,13 +21,14 @@ import torch
 
 from made_up_data import write_everything, write_idx_files
 from sartor import comparison
-from sartor.cli import comparing, main, study, train
+from sartor.cli import main, study, train
 from sartor.cli.data import Get
 from sartor.cli.options import parse_options
 from sartor.cli.report import Report
 from sartor.data.originals import OFFERS
+from sartor.recipes import forecaster
 from sartor.registry import DATASETS, MODELS, PRUNERS, RECIPES, SAMPLERS, SELECTORS, Registry
-from sartor.studies import drophot_grid, proxy_ranking, selectors, trainings
+from sartor.studies import proxy_ranking
 
 ROOT = Path(__file__).parent.parent
 CARDS = ROOT / "docs" / "methods"
@@ -288,7 +289,7 @@ def test_commands_for_real_data_are_understood(
 ) -> None:
     """They are run dry on a few made-up files in the layouts of the real ones; fetching is only parsed."""
     write_everything(folder)
-    for place in (train, comparing, drophot_grid, proxy_ranking, selectors, trainings):
+    for place in (forecaster, proxy_ranking):
         monkeypatch.setattr(place, "seconds_per_sample", lambda *_: 0.0)  # timing a ResNet-101 takes too long
     for words in commands(page, "text"):
         if words[0] == "data":

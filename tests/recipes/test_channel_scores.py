@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import sartor
-from sartor.comparison import Forecaster
 from sartor.costs import Ledger, count_flops
 from sartor.data.formats import Splits, digits
 from sartor.errors import ConfigError, PruningError
@@ -17,6 +16,7 @@ from sartor.prune.snip import SNIP
 from sartor.prune.synflow import SynFlow
 from sartor.recipes import DropHot, PruneFuse
 from sartor.recipes.channel_scores import channel_scores, scoring_cost
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.fusing import cut
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.staged import Stage, Stages

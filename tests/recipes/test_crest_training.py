@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from sartor.cli.main import main
-from sartor.comparison import Forecaster
 from sartor.data.formats import digits
 from sartor.errors import ConfigError
 from sartor.models.build import build_model
 from sartor.recipes import Dense, DropHot
+from sartor.recipes.forecaster import Forecaster
 from sartor.registry import SAMPLERS
 from sartor.select.crest import CREST
 from sartor.train import Trainer

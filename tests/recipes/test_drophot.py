@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 import sartor
-from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.errors import ConfigError, PruningError, SelectionError
 from sartor.models.build import build_model
 from sartor.prune.channels import ChannelPlan
 from sartor.prune.scope import prunable
 from sartor.recipes import DropHot
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.masking import PURPOSE
 from sartor.recipes.staged import Stage
 from sartor.report.collect import collect

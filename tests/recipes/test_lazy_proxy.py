@@ -7,13 +7,13 @@ import torch
 
 import sartor
 from reference import lazy_pair
-from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.data.loader import Loader, even_sizes
 from sartor.errors import ConfigError
 from sartor.prune.channels import ChannelPlan
 from sartor.randomness import derive
 from sartor.recipes import LazyProxy
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.lazy_epochs import kept_in, packed, unpacked
 from staged_runs import CNN, FC, fit, net, stopped_after
 

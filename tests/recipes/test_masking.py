@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from sartor.cli.display import forecast_lines
-from sartor.comparison import Forecaster, model_for
 from sartor.costs import training_flops
 from sartor.data.formats import Splits, digits
 from sartor.errors import PruningError
 from sartor.recipes import SWaST
+from sartor.recipes.forecaster import Forecaster, model_for
 from sartor.recipes.masking import first_masks
 from sartor.registry import PRUNERS
 from staged_runs import interrupted_after

@@ -8,12 +8,12 @@ import torch
 
 import sartor
 from sartor.cli.main import main
-from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.errors import ConfigError, ResumeError, SelectionError
 from sartor.models.build import build_model
 from sartor.prune.channels import ChannelPlan
 from sartor.recipes import Active, PruneFuse
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.round_plan import Prices
 from sartor.recipes.rounds import Rounds
 from sartor.report.collect import collect

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import sartor
-from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.errors import ConfigError, SelectionError
 from sartor.prune.channels import ChannelPlan, load_small
 from sartor.recipes import PruneFuseCoreset
+from sartor.recipes.forecaster import Forecaster
 from sartor.report.collect import collect
 from sartor.select.uncertainty import Entropy
 from staged_runs import CNN, FC, fit, net, stopped_after

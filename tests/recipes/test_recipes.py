@@ -136,7 +136,7 @@ def test_selectors_never_see_the_noise_and_the_hold_out_is_clean(splits: Splits,
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_runs_and_its_ledger_is_its_forecast(splits: Splits, arm: str) -> None:
-    from sartor.comparison import Forecaster
+    from sartor.recipes.forecaster import Forecaster
 
     base = SWaST(**QUICK, fraction=0.2, every=2, selector="moderate", pruner="rigl(every=3)", evaluate_every=4)
     recipe = make_arm(arm, base, 1167)

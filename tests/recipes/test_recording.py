@@ -17,13 +17,14 @@ import sartor
 import sartor.recording
 import sartor.train
 from reference.history import Trajectories
-from sartor.comparison import Forecaster, load, model_for
+from sartor.comparison import load
 from sartor.dist import joined
 from sartor.errors import ConfigError, SelectionError, Stopped, TrainingError
 from sartor.history import History
 from sartor.prune.rigl import RigL
 from sartor.recipes import Dense, SWaST
 from sartor.recipes.finished import read_finished
+from sartor.recipes.forecaster import Forecaster, model_for
 from sartor.recording import Recorder
 from sartor.registry import SAMPLERS
 from sartor.run_folder import SUMS

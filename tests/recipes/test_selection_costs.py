@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sartor.comparison import Forecaster, load, model_for
+from sartor.comparison import load
 from sartor.recipes.dense import Dense
+from sartor.recipes.forecaster import Forecaster, model_for
 from sartor.recipes.swast import SWaST
 from sartor.registry import SELECTORS
 from sartor.types import Subset

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from sartor.cli.display import epoch_line, forecast_lines
-from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.errors import Stopped
 from sartor.models.build import build_model
 from sartor.prune.probmask import ProbMask
 from sartor.prune.scope import prunable
 from sartor.recipes import SWaST
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.registry import PRUNERS

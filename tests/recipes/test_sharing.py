@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from sartor.comparison import load, model_for
+from sartor.comparison import load
 from sartor.dist import World
 from sartor.errors import ConfigError, Stopped
+from sartor.recipes.forecaster import model_for
 from sartor.recipes.outcome import Result
 from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.sharing import alone, key_of

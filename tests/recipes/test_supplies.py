@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sartor.comparison import Forecaster, load, model_for
+from sartor.comparison import load
 from sartor.costs import training_flops
 from sartor.errors import SartorError, SelectionError, Stopped
 from sartor.recipes import SWaST, supplies, swast
+from sartor.recipes.forecaster import Forecaster, model_for
 from sartor.recipes.supplies import as_it_was, ends_read
 from sartor.recipes.timetable import Slot, subsets
 from sartor.registry import SELECTORS

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.errors import ConfigError, Stopped
 from sartor.models.build import build_model
 from sartor.recipes import Result, SWaST
 from sartor.recipes.arms import make_arm
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.taught import Taught
 
 BASE = SWaST(epochs=6, batch_size=32, fraction=0.2, every=2, selector="moderate", pruner="rigl(every=5)", probe=0)

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 import sartor
-from sartor.comparison import Forecaster
 from sartor.data.augment import Augment
 from sartor.data.formats import Splits, digits
 from sartor.errors import ConfigError
 from sartor.models.build import build_model
 from sartor.recipes import Dense, Recipe, SWaST
 from sartor.recipes.arms import ARMS, make_arm
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.setup import pick_augment
 from sartor.recipes.training import TRAININGS, training_options
 from sartor.schedules import one_cycle

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from sartor.cli.main import main
-from sartor.comparison import fit_fresh, load, model_for
+from sartor.comparison import fit_fresh, load
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, SartorError
+from sartor.recipes.forecaster import model_for
 from sartor.recipes.swast import SWaST
 from sartor.studies.double_loss import DoubleLossStudy
 from sartor.studies.double_loss_square import HOLDS, Square

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import sartor
-from sartor.comparison import Forecaster
 from sartor.data.formats import Splits, digits
 from sartor.data.pool import Pool
 from sartor.models.build import build_model
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.prunefuse import Proxy
 from sartor.studies import aligned
 from sartor.studies.aligned import CHOICE, TARGET, Aligned

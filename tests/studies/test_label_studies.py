@@ -11,9 +11,10 @@ import pytest
 
 from sartor.cli.main import main
 from sartor.cli.study import parse
-from sartor.comparison import load, model_for
+from sartor.comparison import load
 from sartor.digest import digest
 from sartor.errors import ConfigError
+from sartor.recipes.forecaster import model_for
 from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.recipe import Recipe
 from sartor.registry import STUDIES

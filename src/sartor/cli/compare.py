@@ -14,11 +14,12 @@ import tyro
 from sartor.cli.comparing import execute, print_forecasts
 from sartor.cli.comparison_folder import prepare_folder
 from sartor.cli.options import command, differing, parse_options
-from sartor.comparison import Job, load, model_for, plan_jobs
+from sartor.comparison import Job, load, plan_jobs
 from sartor.errors import ConfigError, SartorError, check_choice, check_range
 from sartor.recipes.arms import EQUAL_STEPS, JOINT
 from sartor.recipes.families import FAMILIES
 from sartor.recipes.family import Family, arm_folder
+from sartor.recipes.forecaster import model_for
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import pick_device, prepare_data
 from sartor.registry import parse

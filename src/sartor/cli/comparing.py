@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sartor.cli.display import forecast_lines, outcome_line
-from sartor.comparison import Job, load, model_for, run_jobs
+from sartor.comparison import Job, load, run_jobs
 from sartor.errors import SartorError, Stopped
-from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.recipe import Recipe
 
 
@@ -40,7 +40,7 @@ def print_forecasts(jobs: Sequence[Job], arms: Sequence[str], base: Recipe, work
     """Print what each arm would cost, and all runs, so many at a time."""
     splits = load(jobs[0].data, jobs[0].root)
     networks = dict.fromkeys(job.model for job in jobs)
-    seconds = {name: seconds_per_sample(base, model_for(splits, name), splits.train) for name in networks}
+    seconds = {name: Forecaster(splits, name).seconds_per_sample(base) for name in networks}
     for arm in arms:
         job = next(job for job in jobs if job.labels["arm"] == arm)
         print("\n".join([arm, *(f"  {line}" for line in forecast_lines(job.cost, seconds[job.model]))]))

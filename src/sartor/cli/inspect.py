@@ -17,7 +17,6 @@ from torch import Tensor
 
 from sartor.cli.findings import finding_lines, plan_lines
 from sartor.cli.options import parse_options
-from sartor.comparison import Forecaster
 from sartor.data.formats import Splits
 from sartor.data.inspection import inspect
 from sartor.data.opening import open_data
@@ -25,7 +24,7 @@ from sartor.data.survey import MixedSizes
 from sartor.errors import ConfigError, SartorError, check_choice, check_range
 from sartor.files import write_json
 from sartor.recipes.arms import ARMS, make_arm
-from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import prepare_data
 from sartor.recipes.swast import SWaST
@@ -155,7 +154,7 @@ def usual_model(splits: Splits) -> str:
 def make_plans(forecaster: Forecaster, recipes: dict[str, Recipe], dense: Recipe) -> list[Plan]:
     """Forecast each recipe; an epoch of `dense` is the unit of the others."""
     whole = forecaster(dense)
-    seconds = seconds_per_sample(dense, forecaster.model, forecaster.splits.train)
+    seconds = forecaster.seconds_per_sample(dense)
     plans = []
     for arm, recipe in recipes.items():
         cost = forecaster(recipe)

@@ -14,11 +14,11 @@ import tyro
 
 from sartor.cli.display import epoch_line, forecast_lines, printed_by
 from sartor.cli.options import command, differing, parse_options, take_option
-from sartor.comparison import Forecaster, load, model_for
+from sartor.comparison import load
 from sartor.dist import joined
 from sartor.errors import ConfigError, check_range
 from sartor.recipes.family import arm_folder
-from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.forecaster import Forecaster, model_for
 from sartor.recipes.presets import PRESETS
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.setup import prepare_data
@@ -87,9 +87,8 @@ def train(where: Where, recipe: Recipe) -> int:
     model = model_for(splits, where.model, recipe.seed)
     if where.dry_run:
         recipe.check_data(model, prepare_data(recipe, splits.train, splits.test, splits.augment))
-        cost = Forecaster(splits, where.model)(recipe)
-        seconds = seconds_per_sample(recipe, model, splits.train)
-        print("\n".join(forecast_lines(cost, seconds)))
+        forecaster = Forecaster(splits, where.model)
+        print("\n".join(forecast_lines(forecaster(recipe), forecaster.seconds_per_sample(recipe))))
         return 0
     again = repeat(recipe, where, out)
     print(f"{again}\n")

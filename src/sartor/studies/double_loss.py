@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sartor.comparison import Work, load, model_for
+from sartor.comparison import Work, load
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import read_object, to_json, write_atomic
 from sartor.recipes.arms import without_pruner
+from sartor.recipes.forecaster import model_for
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE, SWaST

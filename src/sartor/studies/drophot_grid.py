@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sartor.comparison import Forecaster, load
+from sartor.comparison import load
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import to_json
 from sartor.recipes.defects import read_defects
-from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.forecaster import Forecaster
 from sartor.registry import STUDIES
 from sartor.studies.drophot_cells import ARMS, Cell
 from sartor.studies.drophot_defects import verdict_of
@@ -163,13 +163,12 @@ class DropHotStudy(OnData, ReusingStudy):
 
     def forecast(self) -> str:
         """Say how many runs there are, each once, and about how long they take; a few batches are timed."""
-        splits = load(self.data, self.place)
         known = self.recalled()
         cells = list({cell.folder: cell for cell in self.cells() if cell not in known}.values())
         if not cells:
             return "every run is known"
-        forecaster = Forecaster(splits, self.model)
-        each = seconds_per_sample(cells[0].recipe, forecaster.model, splits.train)
+        forecaster = Forecaster(load(self.data, self.place), self.model)
+        each = forecaster.seconds_per_sample(cells[0].recipe)
         alike = Counter(cell.recipe.with_options(seed=0, noise=0.0) for cell in cells)
         seconds = sum(count * forecaster(recipe).seconds(each) for recipe, count in alike.items())
         return f"{len(cells)} runs; {self.jobs} at a time at most {seconds / self.jobs:.0f} s, less what they share"

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sartor.comparison import Work, load, model_for
+from sartor.comparison import Work, load
 from sartor.errors import ConfigError, SartorError
 from sartor.files import read_object, sha256
+from sartor.recipes.forecaster import model_for
 from sartor.recipes.outcome import model_summary
 from sartor.recipes.recipe import Recipe
 from sartor.report.wording import counted

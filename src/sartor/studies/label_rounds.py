@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sartor.comparison import Forecaster
 from sartor.recipes.active import Active
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.outcome import Result
 from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.rounds import Rounds

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sartor.comparison import load, training_size
+from sartor.comparison import load
 from sartor.costs import training_flops
 from sartor.data.loader import even_sizes
 from sartor.errors import ConfigError, check_range
 from sartor.recipes.arms import make_arm
+from sartor.recipes.forecaster import training_size
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE, SWaST

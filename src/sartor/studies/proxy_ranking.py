@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from sartor.comparison import load, model_for, stopped
+from sartor.comparison import load, stopped
 from sartor.data.formats import Splits
 from sartor.data.pool import Pool
 from sartor.errors import ConfigError, check_choice, check_range
@@ -20,6 +20,7 @@ from sartor.randomness import derive, generator
 from sartor.recipes.dense import Dense
 from sartor.recipes.family import arm_folder
 from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.forecaster import model_for
 from sartor.recipes.fusing import IMPORTANCES, cut
 from sartor.recipes.outcome import Result
 from sartor.registry import MODELS, SELECTORS, STUDIES, parse

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 from safetensors.torch import load_file, save
 from torch import nn
 
-from sartor.comparison import Work, fit_fresh, load, model_for, training_size
+from sartor.comparison import Work, fit_fresh, load
 from sartor.errors import ConfigError, check_range
 from sartor.files import make_folder, read_object, to_json, write_atomic
 from sartor.recipes.choosing import choose
 from sartor.recipes.dense import Dense
 from sartor.recipes.family import arm_folder
 from sartor.recipes.finished import read_finished
-from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.forecaster import Forecaster, model_for, training_size
 from sartor.recipes.outcome import Result
 from sartor.recipes.sources import Trained
 from sartor.registry import SELECTORS, STUDIES, parse
@@ -124,7 +124,7 @@ class SelectorStudy(OnData, Study):
         """Say how many runs there are and about how long they take; a few batches are timed."""
         splits = load(self.data, self.place)
         recipe = self.dense(0.0, 0, epochs=self.scorer_epochs)
-        seconds = seconds_per_sample(recipe, model_for(splits, self.model), splits.train)
+        seconds = Forecaster(splits, self.model).seconds_per_sample(recipe)
         n, scorers, cells = training_size(splits, recipe), len(self.scorers()), len(self.cells())
         trained = scorers * self.scorer_epochs * n + cells * self.sample_steps
         return (

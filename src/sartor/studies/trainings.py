@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sartor.comparison import Forecaster, Work, fit_fresh, load
+from sartor.comparison import Work, fit_fresh, load
 from sartor.errors import TrainingError, check_range
 from sartor.recipes.dense import Dense
 from sartor.recipes.family import arm_folder
-from sartor.recipes.forecast import seconds_per_sample
+from sartor.recipes.forecaster import Forecaster
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import SWaST
@@ -125,11 +125,11 @@ class RecipeStudy(OnData, GridStudy, ReusingStudy):
 
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
-        splits, total, known = load(self.data, self.place), 0.0, self.recalled()
+        total, known = 0.0, self.recalled()
         cells = [cell for cell in self.cells() if cell.first == cell and cell not in known]
         if not cells:
             return "every training is known"
-        each = seconds_per_sample(cells[0].recipe, self.forecaster().model, splits.train)
+        each = self.forecaster().seconds_per_sample(cells[0].recipe)
         alike = Counter((cell.recipe.with_options(seed=0, noise=0.0), cell.model) for cell in cells)
         for (recipe, model), count in alike.items():
             total += count * self.forecaster(model)(recipe).seconds(each)
