@@ -11,6 +11,7 @@ import json
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,16 @@ class RunFolder:
         write_atomic(last, buffer.getvalue(), keep=previous)
 
     def finish(self, metrics: list[dict[str, Any]], results: dict[str, Any]) -> None:
-        """Write the metrics whole, the sums of all files, and last of all the results."""
+        """Write the metrics whole, the sums of all files, and the results; then only one checkpoint is still needed."""
         lines, content = "".join(map(as_line, metrics)), to_json(results)
         write_atomic(self.path / METRICS, lines)
         known = {CONFIG: to_json(self.config), METRICS: lines, RESULTS: content}
         write_sums(self.path, self._sums | {name: sha256(text) for name, text in known.items()})
         write_atomic(self.path / RESULTS, content)
+        last, previous = (self.path / name for name in CHECKPOINTS)
+        if last.exists():
+            with suppress(OSError):  # the run is finished whether or not this goes
+                previous.unlink(missing_ok=True)
 
     def _begun(self) -> bool:
         """Tell whether there is something to go on from."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import DENSE, call, write_images
-from meddling import meddled, nothing, refuse_from, spread
+from meddling import Change, meddled, nothing, refuse_from, spread
 from tiny import covers, fit, notes, one_line, outcome, stop_after, unbroken
 
 from sartor.errors import SartorError
@@ -77,6 +77,24 @@ def test_refused_at_every_change(tmp_path: Path, part: int, only_one: bool) -> N
     for number in range(part, len(kinds), PARTS):
         if kinds[number] != "unlink":
             goes_on_after(tmp_path / str(number), number, errno.ENOSPC, only_one=only_one)
+
+
+@covers("disk failing (EIO)")
+def test_a_run_is_finished_where_the_older_checkpoint_cannot_be_deleted(tmp_path: Path) -> None:
+    refused = []
+
+    def refuse(change: Change) -> None:
+        if change.kind == "unlink":
+            refused.append(change.path.name)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with meddled(tmp_path / "kept", refuse):
+        fit(tmp_path / "kept")
+    fit(tmp_path / "run")
+    assert refused == ["previous.pt"]
+    assert {path.name for path in (tmp_path / "kept" / "checkpoints").iterdir()} == {"last.pt", "previous.pt"}
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.pt"}
+    assert outcome(tmp_path / "kept") == outcome(tmp_path / "run") == unbroken()
 
 
 @covers("folder read-only from the start")
