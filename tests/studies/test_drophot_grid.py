@@ -1,6 +1,7 @@
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,11 @@ def test_mini_batch_coresets_have_the_batches_of_the_study() -> None:
 
 def test_options_of_the_recipe_reach_every_run() -> None:
     grid = study(Path(), sparsities=(0.0, 0.8), iterations=3, epochs=3, optimizer="adamw", augment="auto", seeds=1)
+    grid = replace(grid, tuning="regrow")
+    grid.check()
     for cell in grid.cells():
         assert (cell.recipe.optimizer, cell.recipe.augment) == ("adamw", "auto")
+        assert cell.recipe.tuning == ("regrow" if cell.sparsity else "masked")
         assert cell.recipe.iterations == (3 if cell.sparsity else 1), "nothing is pruned in steps where nothing is"
 
 
@@ -104,6 +108,18 @@ def test_a_small_grid_is_run_and_told(tmp_path: Path) -> None:
         ({"defects": ("all",)}, "legacy_defects is 'all'"),
         ({"seeds": 0}, "seeds is 0"),
         ({"pruning": "channel"}, "Did you mean 'channels'"),
+        ({"arms": ("baseline",), "fractions": (0.1,)}, "fractions: without effect without an arm with a coreset"),
+        ({"arms": ("random",), "record": "epoch"}, "record: without effect without an arm by forgetting"),
+        ({"score_sparsity": 0.8}, "score_sparsity: without effect without an arm that ends in -pruned"),
+        ({"sparsities": (0.0,), "tuning": "regrow"}, "tuning: without effect without a sparsity above 0"),
+        (
+            {"arms": ("random", "baseline"), "defects": ("none", "scores")},
+            "scores, which reaches none of the arms random",
+        ),
+        ({"arms": ("random",), "defects": ("batchnorm",)}, "batchnorm, which reaches none of the arms"),
+        ({"sparsities": (0.0,), "defects": ("none", "masks")}, "name a sparsity above 0"),
+        ({"tuning": "regrow", "defects": ("none", "masks")}, "what tuning regrow is"),
+        ({"record": "epoch", "defects": ("none", "scores")}, "record epoch would differ"),
     ],
 )
 def test_what_no_grid_can_be_made_of_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:

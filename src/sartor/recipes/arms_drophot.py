@@ -10,6 +10,7 @@ from sartor.recipes.drophot_options import NONE
 from sartor.recipes.family import Family
 
 OF_SCORING = ("score_epochs", "record")
+OF_PRUNING = ("pruning", "normaliser", "importance", "tuning", "reinit", "iterations")
 
 
 def without(base: DropHot, selector: str, *, matched: bool, reached: set[str], idle: tuple[str, ...] = ()) -> DropHot:
@@ -42,7 +43,8 @@ def baseline(base: DropHot, *, matched: bool = False) -> DropHot:
 def unpruned(base: DropHot) -> DropHot:
     """Make the dense network: all data, and nothing is pruned."""
     whole = without(base, NONE, matched=False, reached={"batchnorm"}, idle=("fraction",))
-    return whole.with_options(sparsity=0.0, iterations=1, tuning=DropHot.tuning, reinit=DropHot.reinit)
+    usual = {name: getattr(DropHot, name) for name in OF_PRUNING}
+    return whole.with_options(sparsity=0.0, **usual)
 
 
 def check_base(base: DropHot) -> None:

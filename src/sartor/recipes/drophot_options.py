@@ -125,31 +125,35 @@ class DropHotOptions(Recipe):
                 f"legacy_defects batchnorm has no effect: it spoils the baseline and the training that scores, and "
                 f"{self.selector} needs none; leave it out."
             )
+        if "masks" in spoilt and self.sparsity == 0:
+            raise ConfigError("legacy_defects masks has no effect without a sparsity: it drops masks; leave it out.")
         if "masks" in spoilt and self.tuning == "regrow":
             raise ConfigError("legacy_defects masks is what tuning regrow is; give one of them.")
 
     def check_combinations(self) -> None:
         """Raise ConfigError for options that have no effect beside the others."""
+        is_scored = self.is_scored
         if self.match is not None:
-            if self.is_scored:
+            if is_scored:
                 raise ConfigError(
                     f"match is for what needs no training to choose; {self.selector} has costs of its own."
                 )
-            if not self.matched_arm.is_scored:
+            if not trains_to_choose(self.match):
                 raise ConfigError(
                     f"match is {self.match!r}; name a selector that needs a training, such as forgetting."
                 )
-        scored = self.is_scored or self.match is not None
+        scored, chooser = is_scored or self.match is not None, self.make_selector()
+        looks = chooser is not None and bool(chooser.needs - {"targets", "history"})
         without = {
             "a selector": (self.selector != NONE or self.match is not None, ("fraction",)),
             "a selector that needs a training": (scored, ("score_epochs", "score_sparsity", "record")),
-            "a score training": (self.is_scored, ("head",)),
+            "a selector that looks at a network": (looks, ("head",)),
             "pruning global": (self.pruning == "global", ("normaliser",)),
             "pruning channels or score_sparsity": (
                 self.pruning == "channels" or self.score_sparsity > 0,
                 ("importance",),
             ),
-            "a sparsity": (self.sparsity > 0, ("iterations",)),
+            "a sparsity": (self.sparsity > 0, ("pruning", "tuning", "iterations")),
         }
         check_effects(self, without)
         if self.regrows and self.pruning == "channels":
@@ -199,7 +203,7 @@ class DropHotOptions(Recipe):
 
     def make_selector(self) -> Selector | None:
         """Make what chooses the coreset once; None for all data, or where a sampler draws coresets."""
-        return None if self.selector == NONE or names_sampler(self.selector) else SELECTORS.build(self.selector)
+        return one_choice(self.selector)
 
     def make_sampler(self) -> EpochSampler | None:
         """Make what draws coresets while the fresh network trains; None where there is but one, or none."""
@@ -208,8 +212,7 @@ class DropHotOptions(Recipe):
     @property
     def is_scored(self) -> bool:
         """Whether the selector needs a network that was trained, or the history of that training."""
-        selector = self.make_selector()
-        return selector is not None and bool(selector.needs - {"targets"})
+        return trains_to_choose(self.selector)
 
     @property
     def matched_arm(self) -> Self:
@@ -284,3 +287,14 @@ class DropHotOptions(Recipe):
             }
             found.append(self.one_shot(model if before is None else before.model, pool, share, **given))
         return found
+
+
+def one_choice(spec: str) -> Selector | None:
+    """Make the selector that chooses once; None for all data, or where `spec` names a sampler."""
+    return None if spec == NONE or names_sampler(spec) else SELECTORS.build(spec)
+
+
+def trains_to_choose(spec: str) -> bool:
+    """Tell whether a selector needs a network that was trained, or the history of that training."""
+    selector = one_choice(spec)
+    return selector is not None and bool(selector.needs - {"targets"})

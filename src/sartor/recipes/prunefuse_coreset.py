@@ -57,7 +57,10 @@ class PruneFuseCoreset(ByProxy):
         self.check_optional("proxy_epochs", "target_epochs", least=1)
         without = {
             "a network that goes ahead": (self.has_proxy, ("proxy_epochs",)),
-            "a selector that looks at a network": (self.looks_at_network, ("head",)),
+            "a selector that looks at a network": (
+                bool(self.make_selector().needs - {"targets", "history"}),
+                ("head",),
+            ),
         }
         check_effects(self, without)
 

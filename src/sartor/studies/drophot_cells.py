@@ -107,17 +107,16 @@ class Cell:
             options["fraction"] = self.fraction
         if self.scoring is not None or "match" in options:
             options |= {"record": "none" if "scores" in spoilt else study.record, "score_sparsity": self.scorer}
-        tuning = "masked" if "masks" in spoilt else study.tuning
+        if self.sparsity:
+            tuning = "masked" if "masks" in spoilt else study.tuning
+            options |= {"pruning": study.pruning, "tuning": tuning, "iterations": study.iterations}
         return DropHot(
             **options,
             epochs=study.epochs,
             batch_size=study.batch_size,
             lr=study.lr,
             sparsity=self.sparsity,
-            pruning=study.pruning,  # type: ignore[arg-type]
-            tuning=tuning,  # type: ignore[arg-type]
             reinit=study.reinit,  # type: ignore[arg-type]
-            iterations=study.iterations if self.sparsity else 1,
             optimizer=study.optimizer,  # type: ignore[arg-type]
             augment=study.augment,  # type: ignore[arg-type]
             legacy_defects=self.spoilt,

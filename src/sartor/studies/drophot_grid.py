@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from sartor.comparison import load
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import to_json
-from sartor.recipes.defects import read_defects
 from sartor.recipes.forecaster import Forecaster
 from sartor.registry import STUDIES
 from sartor.studies.drophot_cells import ARMS, Cell
+from sartor.studies.drophot_checks import check_combinations
 from sartor.studies.drophot_defects import verdict_of
 from sartor.studies.drophot_figures import curve_charts, pruning_charts
 from sartor.studies.drophot_overall import overall_table
@@ -94,13 +95,17 @@ class DropHotStudy(OnData, ReusingStudy):
                 raise ConfigError(f"{name} is empty; name one at least.")
         for arm in self.arms:
             check_choice("arm", arm, ARMS)
-        for text in self.defects:
-            read_defects(text)
+        check_combinations(self)
         for cell in self.cells():
             _ = cell.recipe
 
     def cells(self) -> list[Cell]:
         """List the runs; the baseline has no fraction and is there once for all of them."""
+        return list(self._cells)
+
+    @cached_property
+    def _cells(self) -> tuple[Cell, ...]:
+        """The runs: cells make their recipes once, and a grid is gone through many times."""
         found = [
             Cell(self, arm, 1.0 if arm == "baseline" else fraction, sparsity, defects, noise, seed)
             for seed in range(self.seeds)
@@ -110,7 +115,7 @@ class DropHotStudy(OnData, ReusingStudy):
             for fraction in self.fractions
             for sparsity in self.sparsities
         ]
-        return list(dict.fromkeys(found))
+        return tuple(dict.fromkeys(found))
 
     def replaceable(self) -> Sequence[Cell]:
         """List the runs but one for each training that scores: what it counted is read from there."""
@@ -128,7 +133,8 @@ class DropHotStudy(OnData, ReusingStudy):
         results = [found[cell] for cell in self.cells()]
         lines = grid_lines(results)
         charts, text = [*pruning_charts(lines), *curve_charts(results)], grid_markdown(lines)
-        files: dict[str, str | bytes] = {"results.json": to_json({"format": 1, "cells": results})}
+        kept = {"format": 1, "options": self.options(), "cells": results}
+        files: dict[str, str | bytes] = {"results.json": to_json(kept)}
         if scores := self.scores():
             classes = load(self.data, self.place).train.classes or 0
             table = scores_table(scores, classes)

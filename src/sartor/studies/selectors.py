@@ -117,7 +117,7 @@ class SelectorStudy(OnData, Study):
         looked, results = outcomes["networks to choose by"], outcomes["choices"]
         by_place = {(scorer.noise, scorer.seed): found for scorer, found in zip(self.scorers(), looked)}
         lines = lines_of(results, by_place)
-        kept = {"format": 1, "cells": list(results)}
+        kept = {"format": 1, "options": self.options(), "cells": list(results)}
         return {"results.json": to_json(kept), "results.csv": table_as_csv(lines), "table.md": as_markdown(lines)}
 
     def forecast(self) -> str:

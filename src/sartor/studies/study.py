@@ -53,6 +53,10 @@ class Study(ABC):
         """Raise ConfigError for what no study can be made of."""
         check_range("jobs", self.jobs, 1, float("inf"), high_open=True)
 
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, as JSON has them."""
+        return {name: as_text(value) for name, value in dataclasses.asdict(self).items()}
+
     @property
     def shared(self) -> Path:
         """The folder of trainings that several runs have."""
@@ -108,8 +112,7 @@ class GridStudy(Study):
         if lost:
             sentence = f"Failed, and in no number above: {'; '.join(lost)}."
             found = dataclasses.replace(found, verdict=[*found.verdict, sentence])
-        options = {name: as_text(value) for name, value in dataclasses.asdict(self).items()}
-        kept = {"format": 1, "options": options, "cells": results}
+        kept = {"format": 1, "options": self.options(), "cells": results}
         return {"results.json": to_json(kept)} | dict(found.files())
 
 
