@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from sartor.studies.noise_table import SAME, curve
 from sartor.studies.preservation_or_distillation import PreservationOrDistillationStudy
 from sartor.studies.preservation_or_distillation_table import Grid, Way
 from sartor.studies.synergy_table import Square
+from sartor.studies.timing import TimingStudy
 from sartor.studies.trainings import TrainingStudy, average, points
 
 TINY = ("--data", "few(of=digits, samples=120)", "--model", "cnn(width=2)", "--seeds", "2", "--epochs", "4")
@@ -580,3 +582,25 @@ def test_networks_that_are_cut_or_filled(tmp_path: Path) -> None:
         assert (filled.classifier.weight == 7).all()
     with pytest.raises(ConfigError, match="Did you mean 'zeros'"):
         build_model(form.format("zeroes"), **given)
+
+
+def test_what_a_timing_brings_stands_beside_what_it_brings_to_random_samples() -> None:
+    study = parse("timing", ["--arms", "redrawn", "swast-cut", "--intervals", "5", "--noise", "0", "--seeds", "2"])
+    assert isinstance(study, TimingStudy)
+    brought = {("redrawn", "literal"): 2.0, ("swast-cut", "literal"): 5.0, ("swast-cut", "skip"): -1.0}
+    results = [
+        result(seed, 0.5 + 0.01 * seed + brought.get((factors["arm"], factors["timing"]), 0.0) / 100, noise=0.0)
+        | {**factors, "epoch_equivalents": 1.0, "flops": 1.0}
+        for factors, _ in study.recipes()
+        for seed in (0, 1)
+    ]
+    found = study.tables(results)
+    rows = {(row["match"], row["arm"], row["timing"]): row for row in found.tables[0].rows}
+    beyond = {where[1:]: row["beyond what it brings to redrawn"] for where, row in rows.items() if where[0] == "cost"}
+    means = {where: value.interval.mean for where, value in beyond.items() if value.interval is not None}
+    assert means == {("swast-cut", "literal"): pytest.approx(3.0), ("swast-cut", "skip"): pytest.approx(-1.0)}
+    assert found.verdict[3].startswith(
+        "What it brings beyond what it brings to redrawn at equal cost: of 2 comparisons"
+    )
+    alone = replace(study, arms=("swast-cut",)).tables([row for row in results if row["arm"] == "swast-cut"])
+    assert len(alone.verdict) == 2, "nothing is told of random samples that are not there"

@@ -18,10 +18,12 @@ from sartor.registry import STUDIES
 from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.wording import counted
-from sartor.studies.findings import Effect, Findings, Table, Value, summed
-from sartor.studies.trainings import Row, TrainingStudy, average, mean_of, points
+from sartor.studies.findings import Effect, Findings, Table, summed
+from sartor.studies.trainings import Row, TrainingStudy, average, crossed, mean_of, points
 
-USUAL, DEAREST = "at-warmup-end", "literal"
+USUAL, DEAREST, RANDOM = "at-warmup-end", "literal", "redrawn"
+MINUS, BEYOND = f"minus {USUAL}", f"beyond what it brings to {RANDOM}"
+COSTS = {"data epochs": "epoch_equivalents", "FLOPs": "flops"}
 MATCHES = ("epochs", "cost")
 
 
@@ -80,31 +82,50 @@ class TimingStudy(TrainingStudy):
         return make_arm(name, base, n=10_000)
 
     def tables(self, results: Sequence[Row]) -> Findings:
-        """Tell accuracies, data costs and differences to the usual reading."""
-        rows: list[dict[str, Value]] = []
+        """Tell accuracies, data costs, what another reading brings, and how much more than it brings to chance."""
+        rows: list[dict[str, Any]] = []
         panels: list[Panel] = []
-        effects: dict[str, dict[str, Interval | None]] = {match: {} for match in MATCHES}
         for noise, match, every in itertools.product(self.noise, MATCHES, self.intervals):
+            where: dict[str, Any] = {"noise": noise, "match": match, "every": every}
             series = []
             for number, arm in enumerate(self.arms):
-                where: dict[str, Any] = {"noise": noise, "match": match, "every": every, "arm": arm}
-                by_timing = {timing: points(results, **where, timing=timing) for timing in TIMINGS}
-                values: list[tuple[float, Interval | None]] = []
-                for place, timing in enumerate(TIMINGS):
-                    mine = by_timing[timing]
-                    effect = None if timing == USUAL else paired_difference(mine, by_timing[USUAL])
-                    costs = (average(results, name, **where, timing=timing) for name in ("epoch_equivalents", "flops"))
-                    row = dict(zip(("data epochs", "FLOPs"), costs))
-                    rows.append(
-                        {**where, "timing": timing, "accuracy": mean_of(mine), **row, f"minus {USUAL}": Effect(effect)}
-                    )
-                    values.append((float(place), mean_of(mine)))
-                    if timing != USUAL:
-                        effects[match][f"{timing}, {arm}, R = {every}, noise {noise:g}"] = effect
-                known = [(place, value) for place, value in values if value is not None]
+                mine = [self.row(results, where | {"arm": arm}, timing) for timing in TIMINGS]
+                rows += mine
+                known = [(float(place), row["accuracy"]) for place, row in enumerate(mine) if row["accuracy"]]
                 series.append(series_of(arm, known, shift=0.1 * (number - 1), line=False))
             title = f"equal {match}, R = {every}, noise {noise:g}"
             panels.append(Panel(title, "", "test accuracy (%)", series, names=TIMINGS))
         table = Table(f"Readings of the timetable, {counted(self.seeds, 'seed')}, percentage points", rows)
-        verdict = [summed(f"Another timing minus {USUAL} at equal {match}", effects[match]) for match in MATCHES]
+        told = ((f"Another timing {MINUS}", MINUS, self.arms), (f"What it brings {BEYOND}", BEYOND, self.chosen))
+        verdict = [
+            summed(f"{what} at equal {match}", effects(rows, column, match, arms))
+            for what, column, arms in told
+            for match in MATCHES
+            if arms
+        ]
         return Findings([table], verdict, [Chart("figure", panels)])
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The arms beside redrawn random samples; none where these are not there."""
+        return tuple(arm for arm in self.arms if arm != RANDOM) if RANDOM in self.arms else ()
+
+    def row(self, results: Sequence[Row], where: Mapping[str, Any], timing: str) -> dict[str, Any]:
+        """Tell one arm in one reading."""
+        mine, usual = (points(results, **where, timing=one) for one in (timing, USUAL))
+        drawn = [points(results, **{**where, "arm": RANDOM}, timing=one) for one in (timing, USUAL)]
+        other, beyond = timing != USUAL, timing != USUAL and where["arm"] in self.chosen
+        costs = {label: average(results, name, **where, timing=timing) for label, name in COSTS.items()}
+        effect = paired_difference(mine, usual) if other else None
+        more = mean_of(crossed([mine, usual, *drawn])) if beyond else None
+        told = {**where, "timing": timing, "accuracy": mean_of(mine), **costs}
+        return {**told, MINUS: Effect(effect), BEYOND: Effect(more)}
+
+
+def effects(
+    rows: Sequence[Mapping[str, Any]], column: str, match: str, arms: Sequence[str]
+) -> dict[str, Interval | None]:
+    """Return a column of the other readings by where it is."""
+    found = [row for row in rows if row["match"] == match and row["arm"] in arms and row["timing"] != USUAL]
+    named = {f"{row['timing']}, {row['arm']}, R = {row['every']}, noise {row['noise']:g}": row for row in found}
+    return {name: row[column].interval for name, row in named.items()}
