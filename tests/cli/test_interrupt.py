@@ -45,7 +45,7 @@ TRAINING = ("--data", "mnist", "--root", "images", "--model", "held:net", "--bat
 TRAINING += ("--selector", "moderate", "--fraction", "0.3", "--every", "1", "--pruner", "rigl(every=3)")
 TRAIN = ("train", "swast", *TRAINING, "--noise", "0.2", "--out")
 COMPARE = ("compare", *TRAINING, "--arms", "dense", "swast-cut", "--seeds", "2", "--out")
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds after which a process counts as hanging."""
 
 

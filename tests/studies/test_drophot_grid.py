@@ -12,7 +12,7 @@ from sartor.errors import ConfigError
 from sartor.studies.drophot_cells import Cell
 from sartor.studies.drophot_grid import DropHotStudy
 from sartor.studies.drophot_table import grid_lines, grid_markdown
-from sartor.studies.selector_table import as_csv
+from sartor.studies.selector_table import lines_as_csv
 
 
 def study(folder: Path, **options: Any) -> DropHotStudy:
@@ -91,7 +91,7 @@ def test_a_small_grid_is_run_and_told(tmp_path: Path) -> None:
     assert by_arm["baseline"].minus_baseline is None
     assert by_arm["highest"].flops == pytest.approx(by_arm["baseline-matched"].flops, rel=0.1)
     assert "| 0.8 | highest |" in grid_markdown(lines)
-    rows = list(csv.DictReader(as_csv(lines).splitlines()))
+    rows = list(csv.DictReader(lines_as_csv(lines).splitlines()))
     assert [row["arm"] for row in rows] == list(grid.arms)
     made = Counter(path.name.partition("-")[0] for path in (tmp_path / "shared").iterdir() if path.is_dir())
     assert made == {"score": 2, "train": 2 * 4, "tune": 2 * 4}, "a score training a seed, the others an arm"

@@ -9,8 +9,8 @@ from sartor.recipes.drophot_options import NONE
 from sartor.report.statistics import paired_difference
 from sartor.report.wording import counted
 from sartor.studies.drophot_table import BASELINE, Cells, Place, averaged, cell_without, cells_of, gains, is_reached
-from sartor.studies.findings import tally
-from sartor.studies.selector_table import difference, mean
+from sartor.studies.findings import Effect, tally
+from sartor.studies.selector_table import mean
 
 CLAIMED = ("highest", "lowest")
 """How the names of the arms begin that the report claims a gain of."""
@@ -50,7 +50,7 @@ def added(cells: Mapping[Place, Cells], defects: str, noise: float) -> str:
         sound = [gains(cell_without(cells, place), arm) for place in found]
         before, after = averaged(sound), averaged(spoilt)
         both = f"{mean(before.values()):+.2f} without, {mean(after.values()):+.2f} with"
-        told.append(f"{arm} {difference(paired_difference(after, before))} ({both})")
+        told.append(f"{arm} {Effect(paired_difference(after, before))} ({both})")
         if arm in counting:
             effects += [paired_difference(*pair) for pair in zip(spoilt, sound, strict=True)]
     over = f"in points and on average over {counted(len(next(iter(places.values()))), 'cell')}"

@@ -23,7 +23,7 @@ from sartor.studies.drophot_scores import Scores, read_scores, scores_chart, sco
 from sartor.studies.drophot_table import grid_lines, grid_markdown
 from sartor.studies.findings import as_list, chart_files, rows_as_csv
 from sartor.studies.known import ReusingStudy
-from sartor.studies.selector_table import as_csv
+from sartor.studies.selector_table import lines_as_csv
 from sartor.studies.study import Files, OnData, Outcomes
 
 
@@ -144,7 +144,7 @@ class DropHotStudy(OnData, ReusingStudy):
         files["overall.csv"], text = rows_as_csv([overall]), f"{overall.markdown()}\n{text}"
         if verdict := verdict_of(results):
             text = f"{as_list(verdict)}\n{text}"
-        return files | {"results.csv": as_csv(lines), "table.md": text} | dict(chart_files(charts))
+        return files | {"results.csv": lines_as_csv(lines), "table.md": text} | dict(chart_files(charts))
 
     def scores(self) -> list[Scores]:
         """Read what the trainings that score found, each once."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from sartor.recipes.drophot_options import NONE
 from sartor.report.statistics import Interval, mean_interval, paired_difference
-from sartor.studies.selector_table import against, difference, mean, spread
+from sartor.studies.findings import Effect, Table, Value
+from sartor.studies.selector_table import against, mean
 
 BASELINE = "baseline"
 DIFFERENCES = {
@@ -132,23 +133,20 @@ def is_reached(arms: Cells, arm: str) -> bool:
 
 def grid_markdown(lines: Sequence[GridLine]) -> str:
     """Return a table for each setting and fraction; differences that leave out 0 are in bold."""
-    parts: list[str] = []
+    tables = []
     for key in dict.fromkeys((line.defects, line.noise, line.fraction) for line in lines):
         here = [line for line in lines if (line.defects, line.noise, line.fraction) == key]
         labels = "" if key[1] == 0 else f", {100 * key[1]:g} % of the labels wrong"
         spoilt = "" if key[0] == NONE else f", defects: {key[0]}"
         columns = DIFFERENCES | ({"added_by_defects": ADDED} if spoilt else {})
-        heads = ["sparsity", "arm", "before pruning, %", "pruned", "tuned", *columns.values(), "FLOPs"]
-        parts += [
-            f"### {100 * key[2]:g} % of the data{labels}{spoilt} (n = {here[0].accuracy.n})",
-            "",
-            f"| {' | '.join(heads)} |",
-            f"|{'---|' * len(heads)}",
-        ]
-        for line in here:
-            accuracies = [spread(interval) for interval in (line.trained, line.pruned, line.accuracy)]
-            minus = [difference(getattr(line, name)) for name in columns]
-            words = [f"{line.sparsity:g}", line.arm, *accuracies, *minus, f"{line.flops:.3g}"]
-            parts.append(f"| {' | '.join(words)} |")
-        parts.append("")
-    return "\n".join(parts)
+        title = f"{100 * key[2]:g} % of the data{labels}{spoilt} (n = {here[0].accuracy.n})"
+        tables.append(Table(title, [row_of(line, columns) for line in here]))
+    return "\n".join(table.markdown() for table in tables)
+
+
+def row_of(line: GridLine, columns: Mapping[str, str]) -> dict[str, Value]:
+    """Return a line under the heads of its columns; `columns` are the differences, by field."""
+    shown: dict[str, Value] = {"sparsity": f"{line.sparsity:g}", "arm": line.arm}
+    shown |= {"before pruning, %": line.trained, "pruned": line.pruned, "tuned": line.accuracy}
+    shown |= {head: Effect(getattr(line, name)) for name, head in columns.items()}
+    return shown | {"FLOPs": f"{line.flops:.3g}"}

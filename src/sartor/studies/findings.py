@@ -94,7 +94,11 @@ def shown(value: Value) -> str:
 
 def rows_as_csv(tables: Sequence[Table]) -> str:
     """Return all rows of all tables, the table's title first; what a table has no column for is empty."""
-    rows = [{"table": table.title, **flat(row)} for table in tables for row in table.rows]
+    return csv_of([{"table": table.title, **flat(row)} for table in tables for row in table.rows])
+
+
+def csv_of(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as csv; what a row has not is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sartor.report.statistics import Interval, mean_interval, paired_difference
+from sartor.studies.findings import Effect, Table, Value, csv_of, flat
 
 CONTROLS = ("random", "redrawn")
 
@@ -85,51 +84,31 @@ def mean(values: Iterable[float]) -> float:
 
 def as_markdown(lines: Sequence[Line]) -> str:
     """Return a table for each noise level and fraction; differences that leave out 0 are in bold."""
-    parts = []
+    tables = []
     for noise, fraction in dict.fromkeys((line.noise, line.fraction) for line in lines):
         here = [line for line in lines if (line.noise, line.fraction) == (noise, fraction)]
         labels = "labels as they are" if noise == 0 else f"{100 * noise:g} % of the labels wrong"
-        parts += [
-            f"### {100 * fraction:g} % of the data, {labels} (n = {here[0].accuracy.n})",
-            "",
-            "| selector | test accuracy, % | minus random | minus redrawn | seconds: network, choice, training |",
-            "|---|---|---|---|---|",
-        ]
-        for line in here:
-            seconds = f"{line.scorer_seconds:.0f} + {line.choose_seconds:.1f} + {line.train_seconds:.0f}"
-            cells = [line.selector, spread(line.accuracy), difference(line.minus_random)]
-            parts.append(f"| {' | '.join([*cells, difference(line.minus_redrawn), seconds])} |")
-        parts.append("")
-    return "\n".join(parts)
+        title = f"{100 * fraction:g} % of the data, {labels} (n = {here[0].accuracy.n})"
+        tables.append(Table(title, [row_of(line) for line in here]))
+    return "\n".join(table.markdown() for table in tables)
 
 
-def spread(interval: Interval) -> str:
-    """Write a mean with its 95 % interval."""
-    return f"{interval.mean:.2f}" + ("" if math.isnan(interval.low) else f" ± {interval.half_width:.2f}")
+def row_of(line: Line) -> dict[str, Value]:
+    """Return a line under the heads of its columns."""
+    return {
+        "selector": line.selector,
+        "test accuracy, %": line.accuracy,
+        "minus random": Effect(line.minus_random),
+        "minus redrawn": Effect(line.minus_redrawn),
+        "seconds: network, choice, training": (
+            f"{line.scorer_seconds:.0f} + {line.choose_seconds:.1f} + {line.train_seconds:.0f}"
+        ),
+    }
 
 
-def difference(interval: Interval | None) -> str:
-    """Write a paired difference with the ends of its interval, bold where they leave out 0."""
-    if interval is None:
-        return ""
-    if math.isnan(interval.low):
-        return f"{interval.mean:+.2f}"
-    text = f"{interval.mean:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
-    return text if interval.outcome == "unclear" else f"**{text}**"
-
-
-def as_csv(lines: Sequence[Any]) -> str:
+def lines_as_csv(lines: Sequence[Any]) -> str:
     """Return all numbers of dataclasses, a row for each; intervals and differences take four columns."""
-    text, writer = io.StringIO(), None
-    for line in lines:
-        row: dict[str, Any] = {}
-        for name, value in asdict(line).items():
-            row |= {f"{name}_{end}": v for end, v in value.items()} if isinstance(value, dict) else {name: value}
-            if value is None:
-                row = {key: v for key, v in row.items() if key != name}
-                row |= {f"{name}_{end}": "" for end in ("mean", "low", "high", "n")}
-        if writer is None:
-            writer = csv.DictWriter(text, row, lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
-    return text.getvalue()
+    differ = (Interval, type(None))
+    return csv_of(
+        [flat({name: Effect(v) if isinstance(v, differ) else v for name, v in vars(line).items()}) for line in lines]
+    )

@@ -23,8 +23,7 @@ from sartor.recipes.sources import Trained
 from sartor.registry import SELECTORS, STUDIES, parse
 from sartor.select.coreset_file import as_csv
 from sartor.select.from_file import share_for
-from sartor.studies.selector_table import as_csv as table_as_csv
-from sartor.studies.selector_table import as_markdown, lines_of
+from sartor.studies.selector_table import as_markdown, lines_as_csv, lines_of
 from sartor.studies.study import Files, OnData, Outcomes, Study
 
 DRAWS = {"random": "redraw(every=0)", "redrawn": "redraw(every=1)"}
@@ -118,7 +117,7 @@ class SelectorStudy(OnData, Study):
         by_place = {(scorer.noise, scorer.seed): found for scorer, found in zip(self.scorers(), looked)}
         lines = lines_of(results, by_place)
         kept = {"format": 1, "options": self.options(), "cells": list(results)}
-        return {"results.json": to_json(kept), "results.csv": table_as_csv(lines), "table.md": as_markdown(lines)}
+        return {"results.json": to_json(kept), "results.csv": lines_as_csv(lines), "table.md": as_markdown(lines)}
 
     def forecast(self) -> str:
         """Say how many runs there are and about how long they take; a few batches are timed."""
