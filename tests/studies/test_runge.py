@@ -14,7 +14,8 @@ from sartor.cli.main import main
 from sartor.cli.study import parse
 from sartor.registry import STUDIES
 from sartor.studies.polynomial_cells import CORESET, FULL, READINGS, Difficulty, Fits
-from sartor.studies.runge import RungeStudy, increases, quartiles, spread
+from sartor.studies.runge import RungeStudy
+from sartor.studies.runge_table import increases, quartiles, spread
 
 FEW = ("study", "runge", "--draws", "4", "--functions", "runge", "--bases", "monomial")
 
