@@ -1,5 +1,6 @@
 # make demo   sets up everything and trains SWaST beside its controls on real images; leaves runs/demo/report.html
 # make test   sets up everything and runs the tests
+# make slow   runs the tests that make test leaves out for their time
 # make check  lint, formatting, types           make wheel  build the wheel and import it
 # make oracles  compares selectors with independent packages, which are set up beside the rest
 # INDEX=URL   another package index beside the default one, for CPU-only wheels, say
@@ -16,7 +17,7 @@ PYTHON := $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 py
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check oracles wheel clean
+.PHONY: demo test slow check oracles wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -24,6 +25,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu and not oracles"
+
+slow: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not gpu and not oracles"
 
 check: $(READY)
 	$(BIN)/ruff check .
