@@ -25,10 +25,7 @@ from sartor.data.opening import open_data
 from sartor.errors import SartorError, Stopped, show_note
 from sartor.recipes.families import FAMILIES
 from sartor.recipes.family import arm_folder, network_of
-from sartor.recipes.forecast import (
-    Forecast,
-    unknown_cost,
-)
+from sartor.recipes.forecast import Forecast, unknown_cost
 from sartor.recipes.forecaster import Forecaster, model_for, training_size
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe

@@ -55,12 +55,10 @@ class PruneFuseCoreset(ByProxy):
         """Raise ConfigError for options out of range, or without effect."""
         super().check()
         self.check_optional("proxy_epochs", "target_epochs", least=1)
+        looks = bool(self.make_selector().needs - {"targets", "history"})
         without = {
             "a network that goes ahead": (self.has_proxy, ("proxy_epochs",)),
-            "a selector that looks at a network": (
-                bool(self.make_selector().needs - {"targets", "history"}),
-                ("head",),
-            ),
+            "a selector that looks at a network": (looks, ("head",)),
         }
         check_effects(self, without)
 

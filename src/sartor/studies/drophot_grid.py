@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,21 +101,7 @@ class DropHotStudy(OnData, ReusingStudy):
 
     def cells(self) -> list[Cell]:
         """List the runs; the baseline has no fraction and is there once for all of them."""
-        return list(self._cells)
-
-    @cached_property
-    def _cells(self) -> tuple[Cell, ...]:
-        """The runs: cells make their recipes once, and a grid is gone through many times."""
-        found = [
-            Cell(self, arm, 1.0 if arm == "baseline" else fraction, sparsity, defects, noise, seed)
-            for seed in range(self.seeds)
-            for noise in self.noise
-            for defects in self.defects
-            for arm in self.arms
-            for fraction in self.fractions
-            for sparsity in self.sparsities
-        ]
-        return tuple(dict.fromkeys(found))
+        return list(cells_of(self))
 
     def replaceable(self) -> Sequence[Cell]:
         """List the runs but one for each training that scores: what it counted is read from there."""
@@ -178,3 +164,18 @@ class DropHotStudy(OnData, ReusingStudy):
         alike = Counter(cell.recipe.with_options(seed=0, noise=0.0) for cell in cells)
         seconds = sum(count * forecaster(recipe).seconds(each) for recipe, count in alike.items())
         return f"{len(cells)} runs; {self.jobs} at a time at most {seconds / self.jobs:.0f} s, less what they share"
+
+
+@functools.lru_cache(maxsize=2)
+def cells_of(study: DropHotStudy) -> tuple[Cell, ...]:
+    """List a grid's runs, once: a cell makes its recipe once, and a grid is gone through many times."""
+    found = [
+        Cell(study, arm, 1.0 if arm == "baseline" else fraction, sparsity, defects, noise, seed)
+        for seed in range(study.seeds)
+        for noise in study.noise
+        for defects in study.defects
+        for arm in study.arms
+        for fraction in study.fractions
+        for sparsity in study.sparsities
+    ]
+    return tuple(dict.fromkeys(found))
