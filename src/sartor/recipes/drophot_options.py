@@ -142,12 +142,11 @@ class DropHotOptions(Recipe):
                 raise ConfigError(
                     f"match is {self.match!r}; name a selector that needs a training, such as forgetting."
                 )
-        scored, chooser = is_scored or self.match is not None, self.make_selector()
-        looks = chooser is not None and bool(chooser.needs - {"targets", "history"})
+        scored = is_scored or self.match is not None
         without = {
             "a selector": (self.selector != NONE or self.match is not None, ("fraction",)),
             "a selector that needs a training": (scored, ("score_epochs", "score_sparsity", "record")),
-            "a selector that looks at a network": (looks, ("head",)),
+            "a score training": (is_scored, ("head",)),
             "pruning global": (self.pruning == "global", ("normaliser",)),
             "pruning channels or score_sparsity": (
                 self.pruning == "channels" or self.score_sparsity > 0,

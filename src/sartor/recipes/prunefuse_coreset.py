@@ -55,10 +55,9 @@ class PruneFuseCoreset(ByProxy):
         """Raise ConfigError for options out of range, or without effect."""
         super().check()
         self.check_optional("proxy_epochs", "target_epochs", least=1)
-        looks = bool(self.make_selector().needs - {"targets", "history"})
         without = {
             "a network that goes ahead": (self.has_proxy, ("proxy_epochs",)),
-            "a selector that looks at a network": (looks, ("head",)),
+            "a selector that looks at a network": (self.looks_at_network, ("head",)),
         }
         check_effects(self, without)
 
