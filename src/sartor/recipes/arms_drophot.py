@@ -42,9 +42,8 @@ def baseline(base: DropHot, *, matched: bool = False) -> DropHot:
 
 def unpruned(base: DropHot) -> DropHot:
     """Make the dense network: all data, and nothing is pruned."""
-    whole = without(base, NONE, matched=False, reached={"batchnorm"}, idle=("fraction",))
-    usual = {name: getattr(DropHot, name) for name in OF_PRUNING}
-    return whole.with_options(sparsity=0.0, **usual)
+    whole = without(base, NONE, matched=False, reached={"batchnorm"}, idle=("fraction", *OF_PRUNING))
+    return whole.with_options(sparsity=0.0)
 
 
 def check_base(base: DropHot) -> None:

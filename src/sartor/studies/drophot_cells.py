@@ -36,6 +36,11 @@ SPOILT["baseline-matched"] = SPOILT["baseline"]
 """The defects that can reach an arm, where they are not all."""
 
 
+def reaching(arm: str) -> frozenset[str]:
+    """Return the defects that can reach an arm."""
+    return frozenset(SPOILT.get(arm, DEFECTS))
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run: an arm at a fraction and a sparsity."""
@@ -58,7 +63,7 @@ class Cell:
     @property
     def spoilt(self) -> str:
         """The defects that reach this run; where nothing is pruned, there are no masks to drop."""
-        found = read_defects(self.defects) & SPOILT.get(self.arm, set(DEFECTS))
+        found = read_defects(self.defects) & reaching(self.arm)
         found -= set() if self.sparsity else {"masks"}
         return ",".join(sorted(found)) or "none"
 

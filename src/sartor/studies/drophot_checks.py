@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sartor.errors import ConfigError, check_effects
-from sartor.recipes.defects import DEFECTS, read_defects
-from sartor.studies.drophot_cells import ARMS, SPOILT
+from sartor.recipes.defects import read_defects
+from sartor.studies.drophot_cells import ARMS, reaching
 
 if TYPE_CHECKING:
     from sartor.studies.drophot_grid import DropHotStudy
@@ -25,7 +25,7 @@ def check_combinations(study: DropHotStudy) -> None:
     check_effects(study, needed)
     spoilt = frozenset[str]().union(*(read_defects(text) for text in study.defects))
     for defect in sorted(spoilt):
-        if not any(defect in SPOILT.get(arm, set(DEFECTS)) for arm in study.arms):
+        if not any(defect in reaching(arm) for arm in study.arms):
             raise ConfigError(f"defects has {defect}, which reaches none of the arms {', '.join(study.arms)}.")
     if "masks" in spoilt and not any(study.sparsities):
         raise ConfigError("defects has masks, which drops masks: name a sparsity above 0 as well.")
