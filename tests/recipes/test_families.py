@@ -105,6 +105,19 @@ def test_the_arms_of_drophot() -> None:
     assert (matched.selector, matched.fraction, matched.scored) == (HOT.selector, 0.2, 2)
 
 
+def test_a_pruned_scorer_is_that_of_the_arms_that_are_scored_or_matched() -> None:
+    cut = HOT.with_options(score_sparsity=0.5, importance="lamp")
+    found = {arm: PRUNING.make(arm, cut, 100) for arm in PRUNING.arms}
+    assert {arm for arm, recipe in found.items() if recipe.score_sparsity} == {
+        "baseline-matched",
+        "random-matched",
+        "drophot",
+    }
+    assert all((recipe.importance == "lamp") == bool(recipe.score_sparsity) for recipe in found.values())
+    channels = PRUNING.make("random", cut.with_options(pruning="channels"), 100)
+    assert (channels.score_sparsity, channels.importance) == (0.0, "lamp"), "the channels pruned are ranked by it too"
+
+
 def test_mini_batch_coresets_are_of_the_head_that_was_named() -> None:
     recipe = PRUNING.make("crest", HOT.with_options(head="layers.output"), 100)
     assert isinstance(recipe, DropHot)

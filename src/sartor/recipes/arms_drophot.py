@@ -9,7 +9,7 @@ from sartor.recipes.drophot import DropHot
 from sartor.recipes.drophot_options import NONE
 from sartor.recipes.family import Family
 
-OF_SCORING = ("score_epochs", "record")
+OF_SCORING = ("score_epochs", "score_sparsity", "record")
 OF_PRUNING = ("pruning", "normaliser", "importance", "tuning", "reinit", "iterations")
 
 
@@ -18,7 +18,9 @@ def without(base: DropHot, selector: str, *, matched: bool, reached: set[str], i
 
     `reached` are the defects that can reach it; `idle` options without effect unless it is matched.
     """
-    lost = ("head",) if matched else ("head", *OF_SCORING, *idle)
+    cuts_only_the_scorer = base.pruning != "channels"
+    scoring = (*OF_SCORING, "importance") if cuts_only_the_scorer else OF_SCORING
+    lost = ("head",) if matched else ("head", *scoring, *idle)
     given: dict[str, Any] = {name: getattr(DropHot, name) for name in lost}
     given["legacy_defects"] = ",".join(sorted(base.defects & reached)) or NONE
     return base.with_options(selector=selector, match=base.selector if matched else None, **given)
