@@ -9,6 +9,7 @@ from tiny import covers
 
 from sartor.cli.main import main
 from sartor.errors import TrainingError
+from sartor.studies import drophot_cells
 from sartor.studies.trainings import Cell
 
 
@@ -71,3 +72,40 @@ def test_with_a_run_those_fail_that_are_made_from_it(
     tracks = [f"track of el2n 0.5 0.9 none own own, noise 0, seed {seed}" in lost for seed in range(3)]
     assert tracks == [True, True, False], "a track stands beside the next seed's run"
     assert "| el2n | 0.5 | 0.9 |" in table
+
+
+@covers("a training of a study that fails for one seed")
+def test_a_grid_of_drophot_is_told_without_the_runs_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run whose folder tells of the scores fails, and one that shares its training; means are over what is left."""
+    monkeypatch.chdir(tmp_path)
+    words = ["study", "drophot", "--data", "few(of=digits, samples=120)", "--model", "fc(hidden=8)", "--epochs", "2"]
+    words += ["--batch-size", "40", "--seeds", "3", "--fractions", "0.5", "--sparsities", "0", "0.5", "--out", "a"]
+    words += ["--arms", "highest", "random", "baseline", "--defects", "none", "masks"]
+    failing = {("highest", 0.0, "none", 1), ("highest", 0.5, "masks", 2)}
+    original = drophot_cells.Cell.run
+
+    def run(self: drophot_cells.Cell) -> dict[str, object]:
+        if (self.arm, self.sparsity, self.spoilt, self.seed) in failing:
+            raise TrainingError("the loss is not finite; lower --lr.")
+        return original(self)
+
+    monkeypatch.setattr(drophot_cells.Cell, "run", run)
+    assert main(words) == 2
+    assert "3 runs failed, see above; the tables are those of the others" in capsys.readouterr().err
+    table = Path("a/table.md").read_text()
+    lost = table.partition("Failed, and in no number above: ")[2]
+    assert lost.count("highest, 0.5 of the data, sparsity 0, noise 0, seed 1") == 2, (
+        "without defects, and with one that cannot reach it"
+    )
+    assert "highest, 0.5 of the data, sparsity 0.5, defects masks, noise 0, seed 2" in lost
+    assert "(n = 2 to 3)" in table
+    assert "correlation between seeds" in table, "the other run of seed 1 tells of its scores"
+    failing |= {("highest", 0.0, "none", seed) for seed in (0, 2)}
+    for folder in Path("a/noise-0").glob("seed-*/defects-none/highest"):
+        shutil.rmtree(folder)
+    Path("a/table.md").unlink()
+    assert main(words) == 2
+    assert not Path("a/table.md").exists()
+    assert "3 of 3 runs that score failed" in capsys.readouterr().err

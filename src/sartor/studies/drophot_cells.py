@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,15 @@ class Cell:
         found -= set() if self.sparsity else {"masks"}
         return ",".join(sorted(found)) or "none"
 
-    @cached_property
+    @functools.cached_property
     def identity(self) -> str:
         """Its name on any machine."""
         return identity_of(self.study.data, self.study.place, self.study.model, self.recipe, self.arm)
+
+    @property
+    def setting(self) -> tuple[object, ...]:
+        """What is the same for all seeds."""
+        return self.arm, self.fraction, self.sparsity, self.defects, self.noise
 
     @property
     def where(self) -> dict[str, Any]:
@@ -101,7 +107,7 @@ class Cell:
         """What decides the training before the pruning."""
         return (self.arm, self.fraction, read_defects(self.spoilt) - {"masks"}, self.noise, self.seed)
 
-    @cached_property
+    @functools.cached_property
     def recipe(self) -> DropHot:
         """What is run."""
         study, spoilt = self.study, read_defects(self.spoilt)
@@ -137,3 +143,27 @@ class Cell:
         results = fit_fresh(self.recipe, study.data, study.place, study.model, self.folder, **given).results
         told = ("test_accuracy", "trained_accuracy", "pruned_accuracy", "flops", "seconds", "curves", "scores")
         return self.where | {IDENTITY: self.identity} | {name: results[name] for name in told}
+
+
+@functools.lru_cache(maxsize=2)
+def runs_of(study: DropHotStudy) -> tuple[Cell, ...]:
+    """List a grid's runs, once: a cell makes its recipe once, and a grid is gone through many times."""
+    found = [
+        Cell(study, arm, 1.0 if arm == "baseline" else fraction, sparsity, defects, noise, seed)
+        for seed in range(study.seeds)
+        for noise in study.noise
+        for defects in study.defects
+        for arm in study.arms
+        for fraction in study.fractions
+        for sparsity in study.sparsities
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def firsts(cells: Iterable[Cell], name: str) -> list[Cell]:
+    """Return the first of the runs for each value of one of their attributes, but None."""
+    found: dict[object, Cell] = {}
+    for cell in cells:
+        found.setdefault(getattr(cell, name), cell)
+    found.pop(None, None)
+    return list(found.values())

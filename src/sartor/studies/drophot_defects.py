@@ -49,10 +49,20 @@ def added(cells: Mapping[Place, Cells], defects: str, noise: float) -> str:
         spoilt = [gains(cells[place], arm) for place in found]
         sound = [gains(cell_without(cells, place), arm) for place in found]
         before, after = averaged(sound), averaged(spoilt)
-        both = f"{mean(before.values()):+.2f} without, {mean(after.values()):+.2f} with"
-        told.append(f"{arm} {Effect(paired_difference(after, before))} ({both})")
+        told.append(f"{arm} {told_share(before, after)}")
         if arm in counting:
             effects += [paired_difference(*pair) for pair in zip(spoilt, sound, strict=True)]
     over = f"in points and on average over {counted(len(next(iter(places.values()))), 'cell')}"
     by_cell = tally(f"Cell by cell, {' and '.join(counting)}", effects)
     return f"{what}, {over}: {', '.join(told)}. {by_cell}"
+
+
+def told_share(before: Mapping[int, float], after: Mapping[int, float]) -> str:
+    """Write by how much a gain is larger with the defects than before, by seed, and both gains."""
+    seeds = sorted(before.keys() & after.keys())
+    if not seeds:
+        return "(no seed has all of its runs)"
+    both = ", ".join(
+        f"{mean(gain[seed] for seed in seeds):+.2f} {how}" for gain, how in ((before, "without"), (after, "with"))
+    )
+    return f"{Effect(paired_difference(after, before))} ({both})"

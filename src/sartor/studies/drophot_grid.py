@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,17 +13,14 @@ from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import to_json
 from sartor.recipes.forecaster import Forecaster
 from sartor.registry import STUDIES
-from sartor.studies.drophot_cells import ARMS, Cell
+from sartor.studies.drophot_cells import ARMS, Cell, firsts, runs_of
 from sartor.studies.drophot_checks import check_combinations
-from sartor.studies.drophot_defects import verdict_of
-from sartor.studies.drophot_figures import curve_charts, pruning_charts
-from sartor.studies.drophot_overall import overall_table
-from sartor.studies.drophot_scores import Scores, read_scores, scores_chart, scores_table
-from sartor.studies.drophot_table import grid_lines, grid_markdown
-from sartor.studies.findings import as_list, chart_files, rows_as_csv
+from sartor.studies.drophot_report import told_of
+from sartor.studies.drophot_scores import read_scores
 from sartor.studies.known import ReusingStudy
-from sartor.studies.selector_table import lines_as_csv
-from sartor.studies.study import Files, OnData, Outcomes
+from sartor.studies.study import Files, OnData, Outcomes, each_is_told
+
+SCORING = "scoring"
 
 
 @STUDIES.register("drophot")
@@ -101,42 +97,32 @@ class DropHotStudy(OnData, ReusingStudy):
 
     def cells(self) -> list[Cell]:
         """List the runs; the baseline has no fraction and is there once for all of them."""
-        return list(cells_of(self))
+        return list(runs_of(self))
 
     def replaceable(self) -> Sequence[Cell]:
         """List the runs but one for each training that scores: what it counted is read from there."""
-        firsts = {cell.scoring: cell for cell in reversed(self.cells())}
-        return [cell for cell in self.cells() if cell.scoring is None or firsts[cell.scoring] != cell]
+        read = set(firsts(self.cells(), SCORING))
+        return [cell for cell in self.cells() if cell not in read]
 
     def stages(self) -> Mapping[str, Sequence[Cell]]:
         """Return the runs in the order in which they can share trainings."""
         names = ("runs that score", "runs that train", "runs that prune", "runs that are there")
         return {name: wave for name, wave in zip(names, self.waves()) if wave}
 
+    def can_miss(self, outcomes: Outcomes) -> bool:
+        """Runs of single seeds may fail, such as trainings that diverge, if each setting has another one."""
+        return each_is_told(self.cells(), self.by_work(outcomes))
+
     def files(self, outcomes: Outcomes) -> Files:
         """Return every run, the tables as numbers and as text, and the figures as svg, png and csv."""
-        found = {cell: result for name, wave in self.stages().items() for cell, result in zip(wave, outcomes[name])}
-        results = [found[cell] for cell in self.cells()]
-        lines = grid_lines(results)
-        charts, text = [*pruning_charts(lines), *curve_charts(results)], grid_markdown(lines)
+        found = self.by_work(outcomes)
+        done = [cell for cell in self.cells() if found[cell]]
+        results = [found[cell] for cell in done]
         kept = {"format": 1, "options": self.options(), "cells": results}
-        files: dict[str, str | bytes] = {"results.json": to_json(kept)}
-        if scores := self.scores():
-            classes = load(self.data, self.place).train.classes or 0
-            table = scores_table(scores, classes)
-            charts, text = [*charts, scores_chart(scores, classes)], f"{table.markdown()}\n{text}"
-            files["scores-table.csv"] = rows_as_csv([table])
-        overall = overall_table(results)
-        files["overall.csv"], text = rows_as_csv([overall]), f"{overall.markdown()}\n{text}"
-        if verdict := verdict_of(results):
-            text = f"{as_list(verdict)}\n{text}"
-        return files | {"results.csv": lines_as_csv(lines), "table.md": text} | dict(chart_files(charts))
-
-    def scores(self) -> list[Scores]:
-        """Read what the trainings that score found, each once."""
-        firsts = {cell.scoring: cell for cell in reversed(self.cells()) if cell.scoring is not None}
-        cells = reversed(firsts.values())
-        return [read_scores(cell.recipe, cell.folder, self.shared, load(self.data, self.place).train) for cell in cells]
+        train, made_here = load(self.data, self.place).train, [cell for cell in done if cell not in self.recalled()]
+        scores = [read_scores(cell.recipe, cell.folder, self.shared, train) for cell in firsts(made_here, SCORING)]
+        told = told_of(results, scores, train.classes or 0, self.told_of_failures(outcomes))
+        return {"results.json": to_json(kept), **told}
 
     def waves(self) -> list[list[Cell]]:
         """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
@@ -144,13 +130,11 @@ class DropHotStudy(OnData, ReusingStudy):
         First those that make the trainings that score, then those before the pruning, then all others, and last what
         is there already: known from elsewhere, or the same as another one that its defects do not reach.
         """
-        keys: list[Callable[[Cell], Any]] = [lambda c: c.scoring, lambda c: c.trained, lambda c: c.folder]
         known = self.recalled()
         left, waves = [cell for cell in self.cells() if cell not in known], []
-        for key in keys:
-            firsts = {key(cell): cell for cell in reversed(left) if key(cell) is not None}
-            waves.append([cell for cell in left if firsts.get(key(cell)) is cell])
-            left = [cell for cell in left if firsts.get(key(cell)) is not cell]
+        for name in (SCORING, "trained", "folder"):
+            waves.append(firsts(left, name))
+            left = [cell for cell in left if cell not in set(waves[-1])]
         return [*waves, [cell for cell in self.cells() if cell in known or cell in left]]
 
     def forecast(self) -> str:
@@ -164,18 +148,3 @@ class DropHotStudy(OnData, ReusingStudy):
         alike = Counter(cell.recipe.with_options(seed=0, noise=0.0) for cell in cells)
         seconds = sum(count * forecaster(recipe).seconds(each) for recipe, count in alike.items())
         return f"{len(cells)} runs; {self.jobs} at a time at most {seconds / self.jobs:.0f} s, less what they share"
-
-
-@functools.lru_cache(maxsize=2)
-def cells_of(study: DropHotStudy) -> tuple[Cell, ...]:
-    """List a grid's runs, once: a cell makes its recipe once, and a grid is gone through many times."""
-    found = [
-        Cell(study, arm, 1.0 if arm == "baseline" else fraction, sparsity, defects, noise, seed)
-        for seed in range(study.seeds)
-        for noise in study.noise
-        for defects in study.defects
-        for arm in study.arms
-        for fraction in study.fractions
-        for sparsity in study.sparsities
-    ]
-    return tuple(dict.fromkeys(found))

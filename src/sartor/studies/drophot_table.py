@@ -139,7 +139,9 @@ def grid_markdown(lines: Sequence[GridLine]) -> str:
         labels = "" if key[1] == 0 else f", {100 * key[1]:g} % of the labels wrong"
         spoilt = "" if key[0] == NONE else f", defects: {key[0]}"
         columns = DIFFERENCES | ({"added_by_defects": ADDED} if spoilt else {})
-        title = f"{100 * key[2]:g} % of the data{labels}{spoilt} (n = {here[0].accuracy.n})"
+        fewest, most = min(line.accuracy.n for line in here), max(line.accuracy.n for line in here)
+        n = f"{most}" if fewest == most else f"{fewest} to {most}"
+        title = f"{100 * key[2]:g} % of the data{labels}{spoilt} (n = {n})"
         tables.append(Table(title, [row_of(line, columns) for line in here]))
     return "\n".join(table.markdown() for table in tables)
 

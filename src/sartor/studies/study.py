@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from sartor.comparison import Work
 from sartor.errors import check_range
@@ -20,6 +20,15 @@ Outcomes = Mapping[str, Sequence[Outcome]]
 """What each stage of a study came to, in the order of its work; nothing, {}, for what failed."""
 Files = Mapping[str, str | bytes]
 """What a study leaves in its folder, by file name."""
+
+
+class Repeated(Work, Protocol):
+    """Work that is repeated with other seeds."""
+
+    @property
+    def setting(self) -> object:
+        """What is the same for all seeds."""
+        ...
 
 
 class OnData:
@@ -82,6 +91,16 @@ class Study(ABC):
     def files(self, outcomes: Outcomes) -> Files:
         """Return what the study leaves in its folder, table.md among it."""
 
+    def by_work(self, outcomes: Outcomes) -> dict[Work, Outcome]:
+        """Return what each piece of work came to, of the stages that are done."""
+        stages = ((works, outcomes[name]) for name, works in self.stages().items() if name in outcomes)
+        return {work: row for works, rows in stages for work, row in zip(works, rows, strict=True)}
+
+    def told_of_failures(self, outcomes: Outcomes) -> list[str]:
+        """Say what failed, in one sentence; none if all went well."""
+        lost = [work.title for work, row in self.by_work(outcomes).items() if not row]
+        return [f"Failed, and in no number above: {'; '.join(lost)}."] if lost else []
+
 
 @dataclass(frozen=True, kw_only=True)
 class GridStudy(Study):
@@ -107,13 +126,15 @@ class GridStudy(Study):
         """Return results.json, results.csv, table.md and the figures as svg, png and csv."""
         results = self.results(outcomes)
         found = self.tables(results)
-        pairs = (zip(works, outcomes[name], strict=True) for name, works in self.stages().items())
-        lost = [work.title for works in pairs for work, row in works if not row]
-        if lost:
-            sentence = f"Failed, and in no number above: {'; '.join(lost)}."
-            found = dataclasses.replace(found, verdict=[*found.verdict, sentence])
+        found = dataclasses.replace(found, verdict=[*found.verdict, *self.told_of_failures(outcomes)])
         kept = {"format": 1, "options": self.options(), "cells": results}
         return {"results.json": to_json(kept)} | dict(found.files())
+
+
+def each_is_told(cells: Iterable[Repeated], found: Mapping[Work, Outcome]) -> bool:
+    """Tell whether each setting of which a run failed has another run that did not."""
+    done = [cell for cell in cells if cell in found]
+    return {cell.setting for cell in done if not found[cell]} <= {cell.setting for cell in done if found[cell]}
 
 
 def as_text(value: Any) -> Any:

@@ -23,7 +23,7 @@ from sartor.recipes.timetable import default_warmup
 from sartor.report.statistics import Interval, mean_interval
 from sartor.report.wording import seconds
 from sartor.studies.known import IDENTITY, ReusingStudy, identity_of
-from sartor.studies.study import GridStudy, OnData, Outcomes
+from sartor.studies.study import GridStudy, OnData, Outcomes, each_is_told
 
 KEPT = ("test_accuracy", "flops", "seconds", "steps", "epoch_equivalents", "noise_ratio", "kept_weights", "parameters")
 """What a study keeps of a run's results."""
@@ -90,20 +90,12 @@ class RecipeStudy(OnData, GridStudy, ReusingStudy):
         found = self.by_work(outcomes)
         return [found[cell] for cell in self.cells() if found[cell]]
 
-    def by_work(self, outcomes: Outcomes) -> dict[Work, Mapping[str, Any]]:
-        """Return what each piece of work came to, of the stages that are done."""
-        stages = ((works, outcomes[name]) for name, works in self.stages().items() if name in outcomes)
-        return {work: row for works, rows in stages for work, row in zip(works, rows, strict=True)}
-
     def can_miss(self, outcomes: Outcomes) -> bool:
         """Runs of single seeds may fail, such as trainings that diverge, if each setting has another one.
 
         With a run those fail that are made from it.
         """
-        found = self.by_work(outcomes)
-        there = {(cell.factors, cell.recipe.noise) for cell in self.cells() if found.get(cell)}
-        lost = {(cell.factors, cell.recipe.noise) for cell in self.cells() if cell in found and not found[cell]}
-        return lost <= there
+        return each_is_told(self.cells(), self.by_work(outcomes))
 
     def replaceable(self) -> Iterable[Cell]:
         """List the runs that are made from no other one, and from which none is made."""
@@ -205,6 +197,11 @@ class Cell:
         """Its name on any machine."""
         called = () if self.study.makes_as_told else self.factors  # else runs of one recipe are one run
         return identity_of(self.study.data, self.study.place, self.model, self.recipe, called)
+
+    @property
+    def setting(self) -> tuple[object, ...]:
+        """What is the same for all seeds."""
+        return self.factors, self.recipe.noise
 
     @property
     def where(self) -> dict[str, Any]:
