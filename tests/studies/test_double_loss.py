@@ -19,7 +19,8 @@ from sartor.errors import ConfigError, SartorError
 from sartor.recipes.forecaster import model_for
 from sartor.recipes.swast import SWaST
 from sartor.studies.double_loss import DoubleLossStudy
-from sartor.studies.double_loss_square import HOLDS, Square
+from sartor.studies.double_loss_holds import HOLDS, arm
+from sartor.studies.double_loss_square import Square
 from sartor.studies.double_loss_table import told
 from sartor.studies.replaying import Coresets, followed, keep_network, replayed, spec_of
 from sartor.studies.tracking import (
@@ -250,12 +251,12 @@ def test_the_verdict_says_of_a_collapse_that_it_is_one() -> None:
 def test_acdc_leaves_each_layer_what_the_pruner_beside_it_leaves(pruner: str) -> None:
     study, kept = DoubleLossStudy(pruner=pruner), []
     for hold in ("none", "AC/DC"):
-        made = study.arm("el2n", 0.2, 0.9, hold).make_pruner()
+        made = arm(study, "el2n", 0.2, 0.9, hold).make_pruner()
         assert made is not None
         network = model_for(load(DATA, None), MODEL)
         kept.append(made.init(network, generator=torch.Generator().manual_seed(0)).counts.goal)
     assert kept[0] == kept[1]
-    assert study.arm("el2n", 0.2, 0.9, "AC/DC").pruner.startswith("acdc(")
+    assert arm(study, "el2n", 0.2, 0.9, "AC/DC").pruner.startswith("acdc(")
 
 
 def test_remedies_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from sartor.errors import check_range
-from sartor.recipes.arms import dense, make_arm
 from sartor.recipes.outcome import Result
-from sartor.recipes.prunefuse import PruneFuse
 from sartor.recipes.recipe import Recipe
-from sartor.recipes.swast import SWaST
-from sartor.recipes.timetable import default_warmup
 from sartor.registry import STUDIES
-from sartor.studies.cross_table import (
-    DENSE,
-    FILLS,
-    FRESH,
-    FUSED,
-    LONGER,
-    LOOKS,
-    OWN,
-    PROXY,
-    RANDOM,
-    RETAINED,
-    SCRATCH,
-    SELECTS,
-    SOURCES,
-    SPARSE,
-    TEACHES,
-    ZEROS,
-    charged,
-    compared,
-    told,
-)
+from sartor.studies.cross_arms import LOOKS, PROXY, RETAINED, SOURCES, SPARSE, ZEROS, arms_of
+from sartor.studies.cross_table import charged, compared, told
 from sartor.studies.findings import Findings
 from sartor.studies.networks import refilled, thinned
 from sartor.studies.replaying import Coresets, left, spec_of
@@ -96,81 +72,7 @@ class CrossStudy(TrainingStudy):
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
         """Yield the runs of the three questions, and those that were asked for coresets."""
-        makers = {SELECTS: self.selecting, LOOKS: self.asked, TEACHES: self.teaching, FILLS: self.filling}
-        for question, make in makers.items():
-            for (arm, match), recipe in make():
-                yield {"question": question, "arm": arm, "match": match}, recipe
-
-    def joint(self, **options: Any) -> SWaST:
-        """Make SWaST-cut."""
-        return self.base(**{"selector": self.selector, "fraction": self.fraction, "sparsity": self.sparsity, **options})
-
-    def only(self) -> Recipe:
-        """Make what a proxy is trained by: coresets with all weights."""
-        return make_arm("coreset-only", self.joint(), n=10_000)
-
-    def selecting(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
-        """Yield SWaST-cut by its own choice and by that of others, with its epochs, and at its whole cost."""
-        drawn = self.joint(selector="random")
-        yield (OWN, "epochs"), self.joint()
-        yield (RANDOM, "epochs"), drawn
-        yield (RANDOM, "total"), self.at_cost(drawn, self.forecaster()(self.joint()).flops)
-        for arm, match in ((PROXY, "epochs"), (DENSE, "epochs"), (PROXY, "total")):
-            yield (arm, match), drawn.with_options(**(self.shared_length if match == "total" else {}))
-
-    def asked(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
-        """Yield the trainings whose coresets SWaST-cut takes: of the proxy and of the dense network."""
-        yield (PROXY, "epochs"), self.only()
-        yield (PROXY, "total"), self.only().with_options(**self.shared_length)
-        yield (DENSE, "epochs"), self.only()
-
-    @property
-    def shared_length(self) -> dict[str, int]:
-        """The epochs in which a proxy and SWaST-cut by its coresets together cost about what SWaST-cut alone does.
-
-        They are sought twice: with a warm-up that follows from them, and then with the one that was found.
-        """
-        target = self.forecaster()(self.joint()).flops
-        small = self.forecaster(self.model_of({"question": LOOKS, "arm": PROXY}))
-
-        def apart(length: dict[str, int]) -> float:
-            both = small(self.only().with_options(**length)).flops
-            return abs(both + self.forecaster()(self.joint(selector="random", **length)).flops - target)
-
-        lengths = range(self.joint().fewest_epochs, self.epochs + 1)
-        first = min(({"epochs": epochs} for epochs in lengths), key=apart)
-        warmup = default_warmup(first["epochs"], self.fraction)
-        return min(({"epochs": epochs, "warmup": warmup} for epochs in lengths if epochs > warmup), key=apart)
-
-    def teaching(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
-        """Yield PruneFuse with and without fusion, by labels alone, by distillation and by preservation.
-
-        With weight w, l + w KL at temperature 1 is preservation: (1 + w) times distillation's loss where the labels
-        have 1 / (1 + w); the factor is made up for by the learning rate.
-        """
-        common: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "probe": 0}
-        common |= {"evaluate_every": 10**6, "schedule": "cosine", "budgets": self.budgets}
-        common |= {"acquisition": self.acquisition, "sparsity": self.proxy_sparsity}
-        ways: dict[str, tuple[float, dict[str, Any]]] = {"labels alone": (1.0, {"kd": False})}
-        ways["distillation"] = (1.0, {"temperature": self.temperature})
-        for w in self.weights:
-            ways[f"preservation {w:g}"] = (1 + w, {"kd_weight": 1 / (1 + w), "temperature": 1.0})
-        starts = {FUSED: (True, self.target_lr), SCRATCH: (False, self.scratch_lr)}
-        for (start, (fusion, rate)), (way, (factor, options)) in itertools.product(starts.items(), ways.items()):
-            made = PruneFuse(fusion=fusion, **common, **options, target_lr=rate * factor)
-            yield (f"{start}, {way}", "epochs"), made
-
-    def filling(self) -> Iterator[tuple[tuple[str, str], Recipe]]:
-        """Yield trainings of filled networks on all data, and what the same cost brings without one or the other."""
-        tuned = dense(self.joint(), epochs=self.tuning, lr=self.tuning_lr)
-        own, more = (self.forecaster()(recipe).flops for recipe in (self.joint(), tuned))
-        target = own + more
-        sparse = make_arm("prune-only", self.joint(), n=10_000).with_options(epochs=self.tuning, lr=self.tuning_lr)
-        yield (ZEROS, "total"), tuned
-        yield (RETAINED, "total"), tuned
-        yield (SPARSE, "total"), self.at_cost(sparse, more)
-        yield (FRESH, "total"), self.at_cost(dense(self.joint()), target)
-        yield (LONGER, "total"), self.at_cost(self.joint(), target)
+        yield from arms_of(self)
 
     def model_of(self, factors: Row) -> str:
         """Name the network: a proxy lacks channels."""

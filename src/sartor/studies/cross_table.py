@@ -1,4 +1,4 @@
-"""What cross found: three questions, the arms that answer them, and who pays for what one arm takes from another."""
+"""What cross found: the differences that answer its questions; who takes from another run pays for it too."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any
 from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.wording import counted
+from sartor.studies.cross_arms import (
+    DENSE,
+    FILLS,
+    FRESH,
+    FUSED,
+    LONGER,
+    OWN,
+    PROXY,
+    RANDOM,
+    RETAINED,
+    SCRATCH,
+    SELECTS,
+    SOURCES,
+    SPARSE,
+    TEACHES,
+    ZEROS,
+    Arm,
+)
 from sartor.studies.findings import Effect, Findings, Table, Value, summed
 from sartor.studies.trainings import Row, average, mean_of, points
-
-OWN, PROXY, DENSE, RANDOM = "own network", "proxy", "dense network", "random"
-ZEROS, RETAINED, SPARSE = "filled with zeros", "filled with first weights", "not filled, its masks stay"
-FRESH, LONGER = "dense anew", "SWaST-cut, longer"
-SCRATCH, FUSED = "from scratch", "fused"
-SELECTS, LOOKS, TEACHES, FILLS = "who selects", "who was asked", "who teaches", "fused after SWaST-cut"
-SOURCES = {
-    (SELECTS, PROXY, "epochs"): (LOOKS, PROXY, "epochs"),
-    (SELECTS, PROXY, "total"): (LOOKS, PROXY, "total"),
-    (SELECTS, DENSE, "epochs"): (LOOKS, DENSE, "epochs"),
-    (FILLS, ZEROS, "total"): (SELECTS, OWN, "epochs"),
-    (FILLS, RETAINED, "total"): (SELECTS, OWN, "epochs"),
-    (FILLS, SPARSE, "total"): (SELECTS, OWN, "epochs"),
-}
-"""Question, arm and match of a run -> those of the run whose coresets or weights it takes, at its cost."""
-Arm = tuple[str, str]
-"""An arm and what it is matched by."""
 
 
 def charged(rows: Sequence[Row]) -> list[Row]:

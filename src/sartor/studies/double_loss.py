@@ -8,23 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sartor.comparison import Work, load
+from sartor.comparison import Work
 from sartor.errors import ConfigError, check_choice, check_range
-from sartor.files import read_object, to_json, write_atomic
-from sartor.recipes.arms import without_pruner
-from sartor.recipes.forecaster import model_for
 from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
-from sartor.recipes.swast import NONE, SWaST
-from sartor.recipes.taught import Taught
-from sartor.registry import STUDIES, parse
-from sartor.studies.double_loss_square import HOLDS, RANDOM, SMOOTH, TRACKED, Square
+from sartor.recipes.swast import NONE
+from sartor.registry import STUDIES
+from sartor.studies.double_loss_holds import HOLDS, RANDOM, TRACKED, arm
+from sartor.studies.double_loss_square import Square
 from sartor.studies.double_loss_table import told
+from sartor.studies.double_loss_track import Track
 from sartor.studies.findings import Findings
 from sartor.studies.replaying import Coresets, followed, keep_network, moving, replayed, spec_of
 from sartor.studies.study import Outcomes
-from sartor.studies.tracking import Trail, losses_together, returns
-from sartor.studies.trainings import Cell, Row, TrainingStudy, check_finished
+from sartor.studies.trainings import Cell, Row, TrainingStudy
 
 OWN, SWAPPED = "own", "swapped"
 SWAPS = ((SWAPPED, OWN), (OWN, SWAPPED), (SWAPPED, SWAPPED))
@@ -86,38 +83,15 @@ class DoubleLossStudy(TrainingStudy):
                 for sparsity in (None, *self.sparsities):
                     where = {"selector": selector, "fraction": fraction, "sparsity": sparsity}
                     for hold in self.held(sparsity is None):
-                        recipe = self.arm(selector, fraction, sparsity, hold)
+                        recipe = arm(self, selector, fraction, sparsity, hold)
                         yield where | {"hold": hold, "coresets": OWN, "masks": OWN}, recipe
                     for coresets, masks in SWAPS if sparsity is not None else ():
-                        recipe = self.arm(selector, fraction, sparsity, NONE)
+                        recipe = arm(self, selector, fraction, sparsity, NONE)
                         yield where | {"hold": NONE, "coresets": coresets, "masks": masks}, recipe
 
     def held(self, whole: bool) -> list[str]:
         """Name the kinds of hold for all weights or for pruned ones, none first."""
         return [hold for hold in HOLDS[whole] if hold == NONE or not self.holds or hold in self.holds]
-
-    def arm(self, selector: str, fraction: float, sparsity: float | None, hold: str) -> Recipe:
-        """Make one recipe; all train on the same samples, so none is held out."""
-        preserve = hold if hold in ("selective", "complete") else NONE
-        smoothing = self.smoothing if hold == SMOOTH else 0.0
-        given: dict[str, Any] = {"holdout": 0.0, "selector": selector, "fraction": fraction, "preserve": preserve}
-        joint = self.base(**given, sparsity=sparsity, pruner=self.pruner_for(hold), label_smoothing=smoothing)
-        recipe: SWaST = without_pruner(joint, preserve) if sparsity is None else joint
-        if hold != "EMA teacher":
-            return recipe
-        share = 1 / (1 + SWaST.preserve_weight)  # what stored states weigh beside labels, the average does too
-        steps = {"lr": recipe.lr / share, "weight_decay": recipe.weight_decay * share}  # and labels move as much
-        return Taught.like(recipe, teacher="ema", ema_decay=0.99, kd_weight=share, temperature=1.0, **steps)
-
-    def pruner_for(self, hold: str) -> str:
-        """Name the pruner: for AC/DC another one with the same weights in each layer; or one that scales no weights."""
-        name, options = parse(self.pruner)
-        if hold == "unscaled start":
-            options["rescale"] = "never"
-        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        if hold == "AC/DC":
-            return f"acdc(distribution={moving(self.pruner, 0.5).distribution!r})"
-        return f"{name}({given})"
 
     def sources(self, cell: Cell) -> Sequence[Cell]:
         """Return the runs whose coresets and whose masks a swap takes."""
@@ -177,30 +151,3 @@ class DoubleLossStudy(TrainingStudy):
             for sparsity in self.sparsities
         ]
         return told(squares, self.seeds, self.margin)
-
-
-@dataclass(frozen=True)
-class Track:
-    """The samples and weights that one run dropped, held against the same of the next seed's run."""
-
-    study: DoubleLossStudy
-    cell: Cell
-
-    @property
-    def title(self) -> str:
-        """Name it in a line of progress."""
-        return f"track of {self.cell.title}"
-
-    def run(self) -> dict[str, Any]:
-        """Look at what was dropped together (or read it back)."""
-        study, cell, next_one = self.study, self.cell, self.study.source(self.cell, swapped=True)
-        check_finished((cell, next_one))
-        file = cell.folder / f"held-by-seed-{next_one.recipe.seed}-probe-{study.probe}.json"
-        if file.exists():
-            return read_object(file)
-        splits = load(study.data, study.place)
-        own, other = (Trail(place, splits.train) for place in (cell.folder, next_one.folder))
-        network = model_for(splits, cell.model, cell.recipe.seed)
-        found = losses_together(own, other, network, probe=study.probe, seed=cell.recipe.seed) | returns(own)
-        write_atomic(file, to_json(found))
-        return found

@@ -8,16 +8,9 @@ from typing import Any
 
 from sartor.recipes.swast import NONE
 from sartor.report.statistics import Interval, paired_difference
+from sartor.studies.double_loss_holds import HELD, HOLDS, RANDOM
 from sartor.studies.findings import Value
 from sartor.studies.trainings import Row, by_seed, crossed, mean_of, points
-
-RANDOM = "random"
-SMOOTH = "label smoothing"
-TRACKED = (NONE, "selective", "complete")
-"""Kinds of hold whose masks and networks are kept."""
-HELD = (*TRACKED, SMOOTH, "EMA teacher")
-HOLDS = {True: HELD, False: (*HELD, "AC/DC", "unscaled start")}
-"""Kinds of hold for all weights (True) and for pruned ones."""
 
 
 @dataclass(frozen=True)

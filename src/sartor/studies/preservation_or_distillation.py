@@ -19,12 +19,10 @@ from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE, SWaST
 from sartor.recipes.taught import Taught
 from sartor.registry import STUDIES
-from sartor.report.charts import Panel, series_of
 from sartor.studies.findings import Findings
 from sartor.studies.preservation_or_distillation_table import (
     CHOSEN,
     MATCHES,
-    NO_TEACHER,
     RANDOM,
     SWAST,
     TAUGHT,
@@ -32,7 +30,7 @@ from sartor.studies.preservation_or_distillation_table import (
     Way,
     told,
 )
-from sartor.studies.trainings import Row, TrainingStudy, mean_of
+from sartor.studies.trainings import Row, TrainingStudy
 
 ARMS = {RANDOM: "coreset-only(selector=random)", CHOSEN: "coreset-only", SWAST: "swast-cut"}
 """Samples redrawn at random or chosen, with all weights; and chosen samples with pruned weights."""
@@ -131,7 +129,7 @@ class PreservationOrDistillationStudy(TrainingStudy):
         """Tell accuracies, costs, differences to redrawn random samples and to SWaST, and the best weights."""
         settings = itertools.product(self.noise, MATCHES, self.fractions)
         grids = [self.grid(results, *setting) for setting in settings]
-        found = told(grids, self.ways(), self.seeds, list(self.panels(results)))
+        found = told(grids, self.ways(), self.seeds)
         absent = [name for grid in grids for name in grid.absent(self.ways())]
         if not absent:
             return found
@@ -142,21 +140,6 @@ class PreservationOrDistillationStudy(TrainingStudy):
         """Return the runs of one setting; SWaST's usual weight is 0.1, where that is among them."""
         usual = SWaST.preserve_weight if SWaST.preserve_weight in self.weights else self.weights[0]
         return Grid(results, {"noise": noise, "match": match, "fraction": fraction}, usual)
-
-    def panels(self, results: Sequence[Row]) -> Iterator[Panel]:
-        """Draw accuracy over the weight, a line for each fraction."""
-        for noise, match, samples in itertools.product(self.noise, MATCHES, (RANDOM, SWAST, TAUGHT)):
-            ways = [way for way in self.ways() if way.samples == samples or (way == NO_TEACHER and samples == TAUGHT)]
-            series = []
-            for number, fraction in enumerate(self.fractions):
-                grid = self.grid(results, noise, match, fraction)
-                found = [(float(place), mean_of(grid.points(way))) for place, way in enumerate(ways)]
-                known = [(place, value) for place, value in found if value is not None]
-                series.append(series_of(f"{fraction:g} of the data", known, shift=0.05 * number))
-            names = ["none" if way.weight is None else f"{way.weight:g}" for way in ways]
-            yield Panel(
-                f"{samples}, equal {match}, noise {noise:g}", "weight", "test accuracy (%)", series, names=names
-            )
 
 
 def plain(recipe: SWaST) -> SWaST:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sartor.report.charts import Chart, Panel
+from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.wording import counted
 from sartor.studies.findings import Effect, Findings, Table, Value, summed
@@ -107,7 +108,7 @@ class Grid:
         return {samples: way for samples, way in found.items() if way is not None}
 
 
-def told(grids: Sequence[Grid], ways: Sequence[Way], seeds: int, panels: Sequence[Panel]) -> Findings:
+def told(grids: Sequence[Grid], ways: Sequence[Way], seeds: int) -> Findings:
     """Tell every way; hold SWaST with its best weight against each other kind of samples with its own, and so on."""
     rows: list[dict[str, Value]] = []
     best: list[dict[str, Value]] = []
@@ -130,4 +131,20 @@ def told(grids: Sequence[Grid], ways: Sequence[Way], seeds: int, panels: Sequenc
         Table(f"Preservation and distillation, {runs}, percentage points", rows),
         Table(f"The weights that were best on held-out samples, {runs}", best),
     ]
-    return Findings(tables, verdict, [Chart("figure", panels)])
+    return Findings(tables, verdict, [Chart("figure", list(panels(grids, ways)))])
+
+
+def panels(grids: Sequence[Grid], ways: Sequence[Way]) -> Iterator[Panel]:
+    """Draw accuracy over the weight, a line for each fraction."""
+    settings: dict[tuple[float, str], list[Grid]] = {}
+    for grid in grids:
+        settings.setdefault((grid.where["noise"], grid.where["match"]), []).append(grid)
+    for ((noise, match), here), samples in itertools.product(settings.items(), (RANDOM, SWAST, TAUGHT)):
+        shown = [way for way in ways if way.samples == samples or (way == NO_TEACHER and samples == TAUGHT)]
+        series = []
+        for number, grid in enumerate(here):
+            found = [(float(place), mean_of(grid.points(way))) for place, way in enumerate(shown)]
+            known = [(place, value) for place, value in found if value is not None]
+            series.append(series_of(f"{grid.where['fraction']:g} of the data", known, shift=0.05 * number))
+        names = ["none" if way.weight is None else f"{way.weight:g}" for way in shown]
+        yield Panel(f"{samples}, equal {match}, noise {noise:g}", "weight", "test accuracy (%)", series, names=names)
