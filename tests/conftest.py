@@ -19,10 +19,10 @@ install_import_hook(CHECKED, "reference.typecheck.typechecked")  # array shapes 
 torch.set_num_threads(1)
 # What a script starts in the background is deaf to SIGINT, and so would be all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Runs wait for the disk at each of their files, a third of the time of small ones: tests have theirs in RAM, where it
-# is ample.
+# Runs wait for the disk at each of their files, a third of the time of small ones: where the system lends a gigabyte of
+# memory for files, tests have theirs there.
 MEMORY = Path("/dev/shm")
-if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 settings.register_profile("sartor", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("sartor")

@@ -19,7 +19,7 @@ from sartor.errors import ConfigError, SartorError
 from sartor.recipes.forecaster import model_for
 from sartor.recipes.swast import SWaST
 from sartor.studies.double_loss import DoubleLossStudy
-from sartor.studies.double_loss_holds import HOLDS, arm
+from sartor.studies.double_loss_arms import HOLDS, arm
 from sartor.studies.double_loss_square import Square
 from sartor.studies.double_loss_table import told
 from sartor.studies.replaying import Coresets, followed, keep_network, replayed, spec_of

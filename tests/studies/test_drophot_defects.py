@@ -94,7 +94,7 @@ def test_the_verdict_tells_shares_on_average_over_the_cells_and_cell_by_cell() -
     average, by_cell = said.split(" Cell by cell, ")
     assert average == (
         "What `batchnorm` adds to the gain over all data, in points and on average over 2 cells: "
-        "highest +6.00 (-6.71 to +18.71) (+1.75 without, +7.75 with)."
+        "highest +6.00 (-6.71 to +18.71) (+1.75 without, +7.75 with, n = 2)."
     )
     assert by_cell.startswith("highest: of 2 comparisons, 1 above 0, 0 below 0, 1 where none could be shown")
     unreached = [
@@ -102,12 +102,14 @@ def test_the_verdict_tells_shares_on_average_over_the_cells_and_cell_by_cell() -
         *runs("random", (70, 70), defects="batchnorm", spoilt_by="none"),
     ]
     (again,) = verdict_of(SOUND + SPOILT + WIDER + unreached)
-    assert "random +7.00 (-5.71 to +19.71) (+1.50 without, +8.50 with)" in again, "what the baseline loses: 8 and 6"
+    assert "random +7.00 (-5.71 to +19.71) (+1.50 without, +8.50 with, n = 2)" in again, (
+        "what the baseline loses: 8 and 6"
+    )
     assert again.endswith(f" Cell by cell, {by_cell}")
     wrong = [run | {"noise": 0.2} for run in SOUND + SPOILT]
     assert "all data with 20 % of the labels wrong, in points" in verdict_of(wrong)[0]
     (alone,) = verdict_of([run for run in SOUND + SPOILT if run["seed"] == 0])
-    assert "highest +9.00 (+2.00 without, +11.00 with)" in alone
+    assert "highest +9.00 (+2.00 without, +11.00 with, n = 1)" in alone
     assert "nothing is shown" in alone
 
 

@@ -173,7 +173,7 @@ def test_seeds_are_compared_over_labels_that_are_right_in_both(tmp_path: Path) -
         seeds=1,
     )
     grid.cells()[0].run()
-    (found,) = grid.scores()
+    (found,) = grid.scores(grid.cells())
     assert found.wrong is not None
     train = load(grid.data, None).train
     assert torch.equal(found.wrong, corrupt(train, 0.2, seed=0).noise.flags[train.rows])
@@ -246,8 +246,8 @@ def test_a_grid_with_a_pruned_scorer_reads_each_score_from_its_own_training(tmp_
 
 
 def test_a_grid_without_forgetting_has_no_scores(tmp_path: Path) -> None:
-    grid = DropHotStudy(out=tmp_path, arms=("random", "baseline"))
-    assert grid.scores() == []
+    grid = DropHotStudy(data="digits", out=tmp_path, arms=("random", "baseline"))
+    assert grid.scores(grid.cells()) == []
 
 
 def test_scores_that_are_gone_are_said(tmp_path: Path) -> None:

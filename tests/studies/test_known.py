@@ -11,7 +11,7 @@ import pytest
 from sartor.cli.main import main
 from sartor.cli.study import parse
 from sartor.comparison import Work
-from sartor.studies.cross_table import SOURCES
+from sartor.studies.cross_arms import SOURCES
 from sartor.studies.drophot_grid import DropHotStudy
 from sartor.studies.known import ReusingStudy
 

@@ -21,7 +21,7 @@ from sartor.recipes.taught import Taught
 from sartor.registry import MODELS, STUDIES
 from sartor.studies.cost_conventions import CostStudy, dominated, ranked
 from sartor.studies.cross import CrossStudy
-from sartor.studies.cross_table import FILLS, SELECTS, SOURCES, SPARSE
+from sartor.studies.cross_arms import FILLS, SELECTS, SOURCES, SPARSE
 from sartor.studies.noise import NoiseStudy
 from sartor.studies.noise_table import SAME, curve
 from sartor.studies.preservation_or_distillation import PreservationOrDistillationStudy

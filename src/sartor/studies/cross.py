@@ -71,8 +71,8 @@ class CrossStudy(TrainingStudy):
         super().check()
 
     def recipes(self) -> Iterator[tuple[dict[str, Any], Recipe]]:
-        """Yield the runs of the three questions, and those that were asked for coresets."""
-        yield from arms_of(self)
+        """Yield the arms, question by question."""
+        return arms_of(self)
 
     def model_of(self, factors: Row) -> str:
         """Name the network: a proxy lacks channels."""

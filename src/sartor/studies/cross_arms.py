@@ -33,6 +33,7 @@ Arm = tuple[str, str]
 """An arm and what it is matched by."""
 
 Arms = Iterator[tuple[Arm, Recipe]]
+"""The arms of one question, with their recipes."""
 
 
 def arms_of(study: CrossStudy) -> Iterator[tuple[dict[str, Any], Recipe]]:

@@ -14,7 +14,7 @@ from sartor.recipes.outcome import Result
 from sartor.recipes.recipe import Recipe
 from sartor.recipes.swast import NONE
 from sartor.registry import STUDIES
-from sartor.studies.double_loss_holds import HOLDS, RANDOM, TRACKED, arm
+from sartor.studies.double_loss_arms import HOLDS, RANDOM, TRACKED, arm
 from sartor.studies.double_loss_square import Square
 from sartor.studies.double_loss_table import told
 from sartor.studies.double_loss_track import Track

@@ -8,7 +8,7 @@ from typing import Any
 
 from sartor.recipes.swast import NONE
 from sartor.report.statistics import Interval, paired_difference
-from sartor.studies.double_loss_holds import HELD, HOLDS, RANDOM
+from sartor.studies.double_loss_arms import HELD, HOLDS, RANDOM
 from sartor.studies.findings import Value
 from sartor.studies.trainings import Row, by_seed, crossed, mean_of, points
 

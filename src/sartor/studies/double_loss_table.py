@@ -8,7 +8,7 @@ from sartor.recipes.swast import NONE
 from sartor.report.charts import Chart, Panel, series_of
 from sartor.report.statistics import Interval, paired_difference
 from sartor.report.wording import counted
-from sartor.studies.double_loss_holds import HOLDS, RANDOM, TRACKED
+from sartor.studies.double_loss_arms import HOLDS, RANDOM, TRACKED
 from sartor.studies.double_loss_square import Square
 from sartor.studies.findings import Effect, Findings, Table, Value, bounded, standing, summed
 from sartor.studies.tracking import KINDS

@@ -1,9 +1,9 @@
-"""One run of DropHot's grid: what is trained before the pruning, by which options, and what it shares with others."""
+"""The runs of DropHot's grid: what is trained before the pruning, by which options, and what they share."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,10 +160,10 @@ def runs_of(study: DropHotStudy) -> tuple[Cell, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def firsts(cells: Iterable[Cell], name: str) -> list[Cell]:
-    """Return the first of the runs for each value of one of their attributes, but None."""
+def firsts(cells: Iterable[Cell], key: Callable[[Cell], object]) -> list[Cell]:
+    """Return the first of some runs for each value of a key, but None."""
     found: dict[object, Cell] = {}
     for cell in cells:
-        found.setdefault(getattr(cell, name), cell)
+        found.setdefault(key(cell), cell)
     found.pop(None, None)
     return list(found.values())

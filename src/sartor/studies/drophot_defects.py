@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sartor.recipes.drophot_options import NONE
@@ -16,7 +16,7 @@ CLAIMED = ("highest", "lowest")
 """How the names of the arms begin that the report claims a gain of."""
 
 
-def verdict_of(results: Iterable[Mapping[str, Any]]) -> list[str]:
+def verdict_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say of each setting what its defects add to an arm's gain over all data, or why that cannot be said."""
     cells = cells_of(results)
     spoilt = sorted({place[:2] for place in cells if place[0] != NONE})
@@ -59,10 +59,8 @@ def added(cells: Mapping[Place, Cells], defects: str, noise: float) -> str:
 
 def told_share(before: Mapping[int, float], after: Mapping[int, float]) -> str:
     """Write by how much a gain is larger with the defects than before, by seed, and both gains."""
-    seeds = sorted(before.keys() & after.keys())
-    if not seeds:
+    share = paired_difference(after, before)
+    if share is None:
         return "(no seed has all of its runs)"
-    both = ", ".join(
-        f"{mean(gain[seed] for seed in seeds):+.2f} {how}" for gain, how in ((before, "without"), (after, "with"))
-    )
-    return f"{Effect(paired_difference(after, before))} ({both})"
+    without, spoilt = (mean(gain[seed] for seed in before.keys() & after.keys()) for gain in (before, after))
+    return f"{Effect(share)} ({without:+.2f} without, {spoilt:+.2f} with, n = {share.n})"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sartor.comparison import load
+from sartor.comparison import Work, load
 from sartor.errors import ConfigError, check_choice, check_range
 from sartor.files import to_json
 from sartor.recipes.forecaster import Forecaster
@@ -16,11 +16,9 @@ from sartor.registry import STUDIES
 from sartor.studies.drophot_cells import ARMS, Cell, firsts, runs_of
 from sartor.studies.drophot_checks import check_combinations
 from sartor.studies.drophot_report import told_of
-from sartor.studies.drophot_scores import read_scores
+from sartor.studies.drophot_scores import Scores, read_scores
 from sartor.studies.known import ReusingStudy
-from sartor.studies.study import Files, OnData, Outcomes, each_is_told
-
-SCORING = "scoring"
+from sartor.studies.study import Files, OnData, Outcome, Outcomes, told_of_failures
 
 
 @STUDIES.register("drophot")
@@ -101,17 +99,13 @@ class DropHotStudy(OnData, ReusingStudy):
 
     def replaceable(self) -> Sequence[Cell]:
         """List the runs but one for each training that scores: what it counted is read from there."""
-        read = set(firsts(self.cells(), SCORING))
+        read = set(firsts(self.cells(), lambda cell: cell.scoring))
         return [cell for cell in self.cells() if cell not in read]
 
     def stages(self) -> Mapping[str, Sequence[Cell]]:
         """Return the runs in the order in which they can share trainings."""
-        names = ("runs that score", "runs that train", "runs that prune", "runs that are there")
+        names = ("runs that are known", "runs that score", "runs that train", "runs that prune")
         return {name: wave for name, wave in zip(names, self.waves()) if wave}
-
-    def can_miss(self, outcomes: Outcomes) -> bool:
-        """Runs of single seeds may fail, such as trainings that diverge, if each setting has another one."""
-        return each_is_told(self.cells(), self.by_work(outcomes))
 
     def files(self, outcomes: Outcomes) -> Files:
         """Return every run, the tables as numbers and as text, and the figures as svg, png and csv."""
@@ -119,23 +113,38 @@ class DropHotStudy(OnData, ReusingStudy):
         done = [cell for cell in self.cells() if found[cell]]
         results = [found[cell] for cell in done]
         kept = {"format": 1, "options": self.options(), "cells": results}
-        train, made_here = load(self.data, self.place).train, [cell for cell in done if cell not in self.recalled()]
-        scores = [read_scores(cell.recipe, cell.folder, self.shared, train) for cell in firsts(made_here, SCORING)]
-        told = told_of(results, scores, train.classes or 0, self.told_of_failures(outcomes))
+        classes = load(self.data, self.place).train.classes or 0
+        told = told_of(results, self.scores(done), classes, told_of_failures(found))
         return {"results.json": to_json(kept), **told}
 
-    def waves(self) -> list[list[Cell]]:
-        """List the runs in waves; within one, no two need the same training, or the same run, that is not made yet.
+    def scores(self, cells: Sequence[Cell]) -> list[Scores]:
+        """Read what the trainings that score found, each once, from the runs that were made here."""
+        train, here = load(self.data, self.place).train, [cell for cell in cells if cell not in self.recalled()]
+        firsts_here = firsts(here, lambda cell: cell.scoring)
+        return [read_scores(cell.recipe, cell.folder, self.shared, train) for cell in firsts_here]
 
-        First those that make the trainings that score, then those before the pruning, then all others, and last what
-        is there already: known from elsewhere, or the same as another one that its defects do not reach.
+    def by_work(self, outcomes: Outcomes) -> dict[Work, Outcome]:
+        """Return what each run came to, of the stages that are done; cells of one folder have one run."""
+        found = {cell.folder: row for cell, row in super().by_work(outcomes).items() if isinstance(cell, Cell)}
+        return {
+            cell: {**found[cell.folder], **cell.where} if found[cell.folder] else {}
+            for cell in self.cells()
+            if cell.folder in found
+        }
+
+    def waves(self) -> list[list[Cell]]:
+        """List the runs, each once, in waves: within one, no two need the same training that is not made yet.
+
+        First what is known from elsewhere, then those that make the trainings that score, those that make the trainings
+        before the pruning, and all others.
         """
-        known = self.recalled()
-        left, waves = [cell for cell in self.cells() if cell not in known], []
-        for name in (SCORING, "trained", "folder"):
-            waves.append(firsts(left, name))
-            left = [cell for cell in left if cell not in set(waves[-1])]
-        return [*waves, [cell for cell in self.cells() if cell in known or cell in left]]
+        known = [cell for cell in self.cells() if cell in self.recalled()]
+        waves, there = [known], {cell.folder for cell in known}
+        keys: list[Callable[[Cell], object]] = [lambda c: c.scoring, lambda c: c.trained, lambda c: c.folder]
+        for key in keys:
+            waves.append(firsts([cell for cell in self.cells() if cell.folder not in there], key))
+            there |= {cell.folder for cell in waves[-1]}
+        return waves
 
     def forecast(self) -> str:
         """Say how many runs there are, each once, and about how long they take; a few batches are timed."""

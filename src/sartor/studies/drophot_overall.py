@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sartor.report.statistics import Interval, paired_difference
-from sartor.studies.drophot_table import BASELINE, averaged, cells_of, points
+from sartor.studies.drophot_table import BASELINE, averaged, cells_of, points, told_n
 from sartor.studies.findings import Effect, Table, Value
 
 CONTROLS = {"random": "random", BASELINE: "all data"}
 STAGES = {"trained_accuracy": "before pruning", "pruned_accuracy": "pruned", "test_accuracy": "tuned"}
 
 
-def overall_table(results: Iterable[Mapping[str, Any]]) -> Table:
+def overall_table(results: Sequence[Mapping[str, Any]]) -> Table:
     """Return what each arm has over random coresets and over all data, seed by seed on average over all cells."""
     cells = cells_of(results)
     rows: list[dict[str, Value]] = []
@@ -28,7 +28,8 @@ def overall_table(results: Iterable[Mapping[str, Any]]) -> Table:
                     for stage, when in STAGES.items()
                 }
             rows.append(row)
-    return Table("All cells together, percentage points", rows)
+    effects = [value.interval for row in rows for value in row.values() if isinstance(value, Effect)]
+    return Table(f"All cells together, percentage points{told_n(effects)}", rows)
 
 
 def over(pairs: Sequence[tuple[Runs, Runs]], stage: str) -> Interval | None:

@@ -55,15 +55,16 @@ Cells = Mapping[str, Mapping[int, Mapping[str, Any]]]
 """What came of the runs of one cell of the grid, by arm and seed."""
 
 
-def grid_lines(results: Iterable[Mapping[str, Any]]) -> list[GridLine]:
+def grid_lines(results: Sequence[Mapping[str, Any]]) -> list[GridLine]:
     """Return the lines of all cells."""
     cells = cells_of(results)
     return [line for place in sorted(cells) for line in lines_of_cell(place, cells[place], cell_without(cells, place))]
 
 
-def cells_of(results: Iterable[Mapping[str, Any]]) -> dict[Place, Cells]:
+def cells_of(results: Sequence[Mapping[str, Any]]) -> dict[Place, Cells]:
     """Gather runs by cell and arm; the baseline, which has no fraction, stands in the cells of all of them."""
-    runs = list(results)
+    arms = {arm: place for place, arm in enumerate(dict.fromkeys(run["arm"] for run in results))}
+    runs = sorted(results, key=lambda run: arms[run["arm"]])  # in every cell the same order, whatever it lacks
     fractions = sorted({run["fraction"] for run in runs if run["arm"] != "baseline"}) or [1.0]
     groups: dict[Place, dict[str, dict[int, Mapping[str, Any]]]] = {}
     for run in runs:
@@ -139,11 +140,16 @@ def grid_markdown(lines: Sequence[GridLine]) -> str:
         labels = "" if key[1] == 0 else f", {100 * key[1]:g} % of the labels wrong"
         spoilt = "" if key[0] == NONE else f", defects: {key[0]}"
         columns = DIFFERENCES | ({"added_by_defects": ADDED} if spoilt else {})
-        fewest, most = min(line.accuracy.n for line in here), max(line.accuracy.n for line in here)
-        n = f"{most}" if fewest == most else f"{fewest} to {most}"
-        title = f"{100 * key[2]:g} % of the data{labels}{spoilt} (n = {n})"
+        shown = [getattr(line, name) for line in here for name in ("accuracy", *columns)]
+        title = f"{100 * key[2]:g} % of the data{labels}{spoilt}{told_n(shown)}"
         tables.append(Table(title, [row_of(line, columns) for line in here]))
     return "\n".join(table.markdown() for table in tables)
+
+
+def told_n(found: Iterable[Interval | None]) -> str:
+    """Say in brackets of how many seeds some intervals are; nothing of none."""
+    n = {interval.n for interval in found if interval is not None}
+    return "" if not n else f" (n = {min(n)})" if len(n) == 1 else f" (n = {min(n)} to {max(n)})"
 
 
 def row_of(line: GridLine, columns: Mapping[str, str]) -> dict[str, Value]:

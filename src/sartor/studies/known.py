@@ -26,7 +26,12 @@ NAMING = 1
 
 
 class Identified(Work, Protocol):
-    """Work whose outcome carries a name that is the same on every machine."""
+    """Work that is repeated with other seeds; its outcome carries a name that is the same on every machine."""
+
+    @property
+    def setting(self) -> object:
+        """What is the same for all seeds."""
+        ...
 
     @property
     def identity(self) -> str:
@@ -53,6 +58,15 @@ class ReusingStudy(Study):
     @abstractmethod
     def replaceable(self) -> Iterable[Identified]:
         """List those for which an outcome may stand: they are made from no other, and nothing reads their folders."""
+
+    def can_miss(self, outcomes: Outcomes) -> bool:
+        """Runs of single seeds may fail, such as trainings that diverge, if each setting has another one.
+
+        With a run those fail that are made from it.
+        """
+        found = self.by_work(outcomes)
+        done = [cell for cell in self.cells() if cell in found]
+        return {cell.setting for cell in done if not found[cell]} <= {cell.setting for cell in done if found[cell]}
 
     def recalled(self) -> Mapping[Work, Outcome]:
         """Return what the files say of the study's work. Raises: ConfigError: for a file that says nothing of it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from sartor.comparison import Work
 from sartor.errors import check_range
@@ -20,15 +20,6 @@ Outcomes = Mapping[str, Sequence[Outcome]]
 """What each stage of a study came to, in the order of its work; nothing, {}, for what failed."""
 Files = Mapping[str, str | bytes]
 """What a study leaves in its folder, by file name."""
-
-
-class Repeated(Work, Protocol):
-    """Work that is repeated with other seeds."""
-
-    @property
-    def setting(self) -> object:
-        """What is the same for all seeds."""
-        ...
 
 
 class OnData:
@@ -96,11 +87,6 @@ class Study(ABC):
         stages = ((works, outcomes[name]) for name, works in self.stages().items() if name in outcomes)
         return {work: row for works, rows in stages for work, row in zip(works, rows, strict=True)}
 
-    def told_of_failures(self, outcomes: Outcomes) -> list[str]:
-        """Say what failed, in one sentence; none if all went well."""
-        lost = [work.title for work, row in self.by_work(outcomes).items() if not row]
-        return [f"Failed, and in no number above: {'; '.join(lost)}."] if lost else []
-
 
 @dataclass(frozen=True, kw_only=True)
 class GridStudy(Study):
@@ -126,15 +112,15 @@ class GridStudy(Study):
         """Return results.json, results.csv, table.md and the figures as svg, png and csv."""
         results = self.results(outcomes)
         found = self.tables(results)
-        found = dataclasses.replace(found, verdict=[*found.verdict, *self.told_of_failures(outcomes)])
+        found = dataclasses.replace(found, verdict=[*found.verdict, *told_of_failures(self.by_work(outcomes))])
         kept = {"format": 1, "options": self.options(), "cells": results}
         return {"results.json": to_json(kept)} | dict(found.files())
 
 
-def each_is_told(cells: Iterable[Repeated], found: Mapping[Work, Outcome]) -> bool:
-    """Tell whether each setting of which a run failed has another run that did not."""
-    done = [cell for cell in cells if cell in found]
-    return {cell.setting for cell in done if not found[cell]} <= {cell.setting for cell in done if found[cell]}
+def told_of_failures(found: Mapping[Work, Outcome]) -> list[str]:
+    """Say in one sentence what failed; nothing if all went well."""
+    lost = dict.fromkeys(work.title for work, row in found.items() if not row)
+    return [f"Failed, and in no number here: {'; '.join(lost)}."] if lost else []
 
 
 def as_text(value: Any) -> Any:

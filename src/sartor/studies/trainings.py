@@ -23,7 +23,7 @@ from sartor.recipes.timetable import default_warmup
 from sartor.report.statistics import Interval, mean_interval
 from sartor.report.wording import seconds
 from sartor.studies.known import IDENTITY, ReusingStudy, identity_of
-from sartor.studies.study import GridStudy, OnData, Outcomes, each_is_told
+from sartor.studies.study import GridStudy, OnData, Outcomes
 
 KEPT = ("test_accuracy", "flops", "seconds", "steps", "epoch_equivalents", "noise_ratio", "kept_weights", "parameters")
 """What a study keeps of a run's results."""
@@ -89,13 +89,6 @@ class RecipeStudy(OnData, GridStudy, ReusingStudy):
         """Return what the cells came to, in their order, without those that failed."""
         found = self.by_work(outcomes)
         return [found[cell] for cell in self.cells() if found[cell]]
-
-    def can_miss(self, outcomes: Outcomes) -> bool:
-        """Runs of single seeds may fail, such as trainings that diverge, if each setting has another one.
-
-        With a run those fail that are made from it.
-        """
-        return each_is_told(self.cells(), self.by_work(outcomes))
 
     def replaceable(self) -> Iterable[Cell]:
         """List the runs that are made from no other one, and from which none is made."""

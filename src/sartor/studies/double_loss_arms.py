@@ -1,4 +1,4 @@
-"""What may hold a network that loses weights and samples together: the remedies of double-loss, and none."""
+"""The arms of double-loss: coresets with all weights or with pruned ones, held by a remedy or by none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOLDS = {True: HELD, False: (*HELD, "AC/DC", "unscaled start")}
 
 
 def arm(study: DoubleLossStudy, selector: str, fraction: float, sparsity: float | None, hold: str) -> Recipe:
-    """Make one recipe, all weights without a sparsity; all train on the same samples, so none is held out."""
+    """Make one arm, all weights without a sparsity; all train on the same samples, so none is held out."""
     preserve = hold if hold in ("selective", "complete") else NONE
     smoothing = study.smoothing if hold == SMOOTH else 0.0
     given: dict[str, Any] = {"holdout": 0.0, "selector": selector, "fraction": fraction, "preserve": preserve}
