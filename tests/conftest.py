@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -19,11 +18,6 @@ install_import_hook(CHECKED, "reference.typecheck.typechecked")  # array shapes 
 torch.set_num_threads(1)
 # What a script starts in the background is deaf to SIGINT, and so would be all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Runs wait for the disk at each of their files, a third of the time of small ones: where the system lends a gigabyte of
-# memory for files, tests have theirs there.
-MEMORY = Path("/dev/shm")
-if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 settings.register_profile("sartor", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("sartor")
 
